@@ -1,0 +1,1 @@
+"""Runs -> law: everything that fits."""

@@ -1,0 +1,215 @@
+"""RunSpec: one run, fixed completely; Grid: a grid.toml and the RunSpecs it stands for."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from scaling.recipe import RULES, Recipe
+from scaling.shape import Shape
+
+#: Held-out tokens that every run of a sweep is evaluated on.
+EVAL_TOKENS = 262_144
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What a run is: the same spec gives the same loss. `id` is the hash of its content.
+
+    `tokens` is D, a whole number of batches. `corpus` is a name or path for people; `digest` is what counts.
+    """
+
+    shape: Shape
+    recipe: Recipe
+    corpus: str
+    digest: str
+    tokens: int
+    seed: int = 0
+    eval_tokens: int = EVAL_TOKENS
+
+    @property
+    def id(self) -> str:
+        """First 16 hex digits of the SHA-256 of the spec without the corpus' name."""
+        content = {key: value for key, value in asdict(self).items() if key != "corpus"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps."""
+        return self.tokens // self.recipe.batch_tokens
+
+    @property
+    def C(self) -> int:
+        """Exact training FLOPs."""
+        return self.shape.flops_per_token * self.tokens
+
+    @classmethod
+    def from_json(cls, spec: Mapping[str, Any]) -> RunSpec:
+        """The spec that `dataclasses.asdict` wrote."""
+        return cls(**{**spec, "shape": Shape(**spec["shape"]), "recipe": Recipe(**spec["recipe"])})
+
+
+@dataclass(frozen=True)
+class IsoFlop:
+    """One budget in FLOPs and the shapes that are trained at it."""
+
+    budget: float
+    shapes: tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid.toml: the isoFLOP curves to train, on which corpus, with which seeds and recipe."""
+
+    name: str
+    curves: tuple[IsoFlop, ...]
+    corpus: str = "python"
+    seeds: tuple[int, ...] = (0,)
+    rule: str = "valley"
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    eval_tokens: int = EVAL_TOKENS
+    epochs: float = 1.0
+
+    @classmethod
+    def read(cls, path: str | Path) -> Grid:
+        """The grid in a TOML file. Raises ValueError naming the file and the key that is wrong."""
+        path = Path(path)
+        if path.is_dir():
+            path = path / "grid.toml"
+        try:
+            table = tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            raise ValueError(f"{path}: no such file. A grid is a TOML file; see `scaling sweep --help`.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not valid TOML: {error}.") from None
+        try:
+            return cls.of(table, name=path.parent.name if path.stem == "grid" else path.stem)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any], *, name: str = "grid") -> Grid:
+        """The grid that a parsed TOML table describes. Raises ValueError naming the key that is wrong."""
+        known = ("name", "corpus", "budgets", "sizes", "isoflop", "context", "vocab", "seeds", "rule", "recipe",
+                 "eval_tokens", "epochs")  # fmt: skip
+        _known_keys(table, known, "")
+        context, vocab = _whole(table, "context", 64), _whole(table, "vocab", 256)
+        if "isoflop" in table:
+            if "budgets" in table or "sizes" in table:
+                raise ValueError("give either budgets with sizes, or [[isoflop]] tables, not both.")
+            rows = table["isoflop"]
+            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+                raise ValueError("isoflop: needed [[isoflop]] tables, each with a budget and sizes.")
+        else:
+            rows = [
+                {"budget": budget, "sizes": _required(table, "sizes")}
+                for budget in _list(_required(table, "budgets"), "budgets")
+            ]
+        curves = []
+        for row in rows:
+            _known_keys(row, ("budget", "sizes"), "isoflop.")
+            budget = _positive(_required(row, "budget"), "budget")
+            sizes = _list(_required(row, "sizes"), "sizes")
+            shapes = tuple(dict.fromkeys(_shape(size, vocab, context) for size in sizes))
+            curves.append(IsoFlop(budget, tuple(sorted(shapes, key=lambda shape: shape.N))))
+        seeds = tuple(table.get("seeds", (0,)))
+        if not seeds or not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds):
+            raise ValueError(f"seeds = {list(seeds)!r}: needed whole numbers of 0 or more.")
+        rule = table.get("rule", "valley")
+        if rule not in RULES:
+            raise ValueError(f"rule = {rule!r}: needed one of {', '.join(RULES)}.")
+        recipe = dict(table.get("recipe", {}))
+        _known_keys(recipe, tuple(f.name for f in fields(Recipe)), "recipe.")
+        return cls(
+            name=str(table.get("name", name)),
+            curves=tuple(sorted(curves, key=lambda curve: curve.budget)),
+            corpus=str(table.get("corpus", "python")),
+            seeds=seeds,
+            rule=rule,
+            recipe=recipe,
+            eval_tokens=_whole(table, "eval_tokens", EVAL_TOKENS),
+            epochs=_positive(table.get("epochs", 1.0), "epochs"),
+        )
+
+    def specs(self, digest: str) -> tuple[RunSpec, ...]:
+        """One spec a cell, smallest budget first, on the corpus of this digest.
+
+        D = C / FLOPs-per-token, rounded to whole batches. Raises ValueError for a budget below one batch.
+        """
+        return tuple(
+            self._spec(curve.budget, shape, seed, digest)
+            for curve in self.curves
+            for shape in curve.shapes
+            for seed in self.seeds
+        )
+
+    def _spec(self, budget: float, shape: Shape, seed: int, digest: str) -> RunSpec:
+        wanted = budget / shape.flops_per_token
+        recipe = RULES[self.rule](shape, wanted)
+        try:
+            recipe = replace(recipe, **self.recipe)
+        except TypeError as error:
+            raise ValueError(f"recipe: {error}.") from None
+        if recipe.batch_tokens % shape.context:
+            raise ValueError(
+                f"recipe.batch_tokens = {recipe.batch_tokens}: needed a multiple of the context, {shape.context}."
+            )
+        steps = round(wanted / recipe.batch_tokens)
+        if steps < 1:
+            raise ValueError(
+                f"budget {budget:.3g} FLOPs is too small for one batch of {recipe.batch_tokens} tokens at N = "
+                f"{shape.N:,} ({shape.flops_per_token * recipe.batch_tokens:.3g} FLOPs). Raise the budget or drop the size."
+            )
+        return RunSpec(shape, recipe, self.corpus, digest, steps * recipe.batch_tokens, seed, self.eval_tokens)
+
+
+def _shape(size: object, vocab: int, context: int) -> Shape:
+    """A size as a grid.toml gives it: a number of parameters, or a table with depth and perhaps width."""
+    if isinstance(size, Mapping):
+        _known_keys(size, ("depth", "width", "heads", "vocab", "context", "mlp_ratio"), "sizes.")
+        keys = {"vocab": vocab, "context": context, **size}
+        if "depth" not in keys:
+            raise ValueError(f"sizes: {dict(size)!r} has no depth.")
+        base = Shape.of_depth(keys["depth"]) if "width" not in keys else Shape.of_width(keys["depth"], keys["width"])
+        return Shape(**{"width": base.width, "heads": base.heads, **keys})
+    return Shape.near(_positive(size, "sizes"), vocab=vocab, context=context)
+
+
+def _known_keys(table: Mapping[str, Any], known: tuple[str, ...], prefix: str) -> None:
+    for key in table:
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {prefix}{nearest[0]}?" if nearest else f"known keys: {', '.join(known)}."
+            raise ValueError(f"unknown key {prefix}{key}; {hint}")
+
+
+def _required(table: Mapping[str, Any], key: str) -> Any:
+    if key not in table:
+        raise ValueError(f"{key} is missing.")
+    return table[key]
+
+
+def _list(value: object, key: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{key} = {value!r}: needed a list that is not empty.")
+    return value
+
+
+def _positive(value: object, key: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{key} = {value!r}: needed a positive number.")
+    return float(value)
+
+
+def _whole(table: Mapping[str, Any], key: str, default: int) -> int:
+    value = _positive(table.get(key, default), key)
+    if value != int(value):
+        raise ValueError(f"{key} = {table[key]!r}: needed a whole number.")
+    return int(value)

@@ -1,0 +1,1 @@
+"""Law -> decision: what to train and what it costs."""

@@ -1,0 +1,88 @@
+"""Recipe: how a model is trained, and the rules that choose one from its shape and tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from scaling.shape import Shape
+
+SCHEDULES = ("linear",)
+PRECISIONS = ("float32", "bfloat16")
+
+#: A run of fewer steps is flagged in its plan and record: its batch is too large for its tokens.
+FEW_STEPS = 500
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything about a run's optimisation that changes its loss.
+
+    `learning_rate` is the peak; `warmup_tokens` rise linearly to it, then `schedule` brings it to 0 at the last
+    step. AdamW with decoupled weight decay scaled by the learning rate (Loshchilov and Hutter 2019).
+    """
+
+    learning_rate: float
+    batch_tokens: int
+    warmup_tokens: int
+    schedule: str = "linear"
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    z_loss: float = 0.0
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "batch_tokens", "clip"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
+        for name in ("warmup_tokens", "weight_decay", "z_loss"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        for name in ("beta1", "beta2"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")
+        _require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
+        _require(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
+
+
+def _require(holds: bool, name: str, found: object, needed: str) -> None:
+    if not holds:
+        raise ValueError(f"recipe.{name} = {found!r}: needed {needed}.")
+
+
+Rule = Callable[[Shape, float], Recipe]
+
+
+def valley(shape: Shape, tokens: float) -> Recipe:
+    """The default rule: rate and batch that gave clean isoFLOP valleys from 1e10 to 1e13 FLOPs on bytes."""
+    batch = _batch_tokens(shape, 256 * (tokens / 1e6) ** 0.5)
+    rate = 1.2e-2 * math.sqrt(batch / 1024) * (40_000 / shape.N) ** 0.4
+    return Recipe(
+        learning_rate=float(f"{rate:.3g}"),
+        batch_tokens=batch,
+        warmup_tokens=warmup(shape, tokens),
+    )
+
+
+def step_law(shape: Shape, tokens: float) -> Recipe:
+    """Li et al. 2025: learning rate 1.79 N^-.713 D^.307, batch .58 D^.571 tokens, N without embedding."""
+    return replace(
+        valley(shape, tokens),
+        learning_rate=1.79 * shape.N_nonembedding**-0.713 * tokens**0.307,
+        batch_tokens=_batch_tokens(shape, 0.58 * tokens**0.571),
+    )
+
+
+#: The rules by the name that a grid.toml gives them.
+RULES: dict[str, Rule] = {"valley": valley, "step-law": step_law}
+
+
+def warmup(shape: Shape, tokens: float) -> int:
+    """Warm-up in tokens: 5% of the run, but no more than N tokens (Porian et al. 2024)."""
+    return int(min(0.05 * tokens, shape.N))
+
+
+def _batch_tokens(shape: Shape, wanted: float) -> int:
+    """The power-of-two number of whole windows nearest to `wanted` tokens, at least 4 windows."""
+    windows = max(4.0, wanted / shape.context)
+    return shape.context * 2 ** round(math.log2(windows))

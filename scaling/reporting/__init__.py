@@ -1,0 +1,1 @@
+"""Everything -> something to look at."""

@@ -1,0 +1,1 @@
+"""Specs -> runs: everything that trains."""
