@@ -1,0 +1,95 @@
+"""Run: the record of one training run on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scaling.grid import RunSpec
+from scaling.runs.write import to_json, write_whole
+
+#: Version of the record's layout; a reader refuses a newer one.
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """The record of one run, as it lies in `<folder>/<id>.json`.
+
+    N in parameters, D in tokens, C in FLOPs (exact, causal attention) and `C_6nd` = 6ND, `loss` in nats per
+    token on the held-out tokens with its standard error `loss_se`, `curve` as [tokens, loss] pairs of the training loss.
+    A run with status "failed" has a `reason` and no loss.
+    """
+
+    id: str
+    status: str
+    N: int
+    N_nonembedding: int
+    N_matmul: int
+    D: int
+    C: int
+    C_6nd: int
+    spec: Mapping[str, Any]
+    loss: float | None = None
+    loss_se: float | None = None
+    bits_per_byte: float | None = None
+    steps: int = 0
+    epochs: float = 0.0
+    seconds: float | None = None
+    compile_seconds: float | None = None
+    tokens_per_second: float | None = None
+    device: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    curve: Sequence[Sequence[float]] = ()
+    reason: str | None = None
+    flags: Sequence[str] = ()
+    schema: int = SCHEMA
+
+    @classmethod
+    def of(cls, spec: RunSpec, **measured: Any) -> Run:
+        """The record of a spec, with its counts filled in."""
+        shape = spec.shape
+        return cls(
+            id=spec.id,
+            N=shape.N,
+            N_nonembedding=shape.N_nonembedding,
+            N_matmul=shape.N_matmul,
+            D=spec.tokens,
+            C=spec.C,
+            C_6nd=shape.flops_per_token_6n * spec.tokens,
+            spec=asdict(spec),
+            steps=spec.steps,
+            **measured,
+        )
+
+    @classmethod
+    def read(cls, path: str | Path) -> Run:
+        """The record in a file. Raises ValueError naming a file that is damaged or newer than this program."""
+        path = Path(path)
+        try:
+            record = json.loads(path.read_text())
+            if record["schema"] > SCHEMA:
+                raise ValueError(
+                    f"{path}: written by a newer version (schema {record['schema']}, this one reads {SCHEMA}). "
+                    "Upgrade with `pip install -U isoflop`."
+                )
+            return cls(**record)
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path}: a damaged record ({type(error).__name__}: {error}). Move it away; `scaling sweep` trains "
+                "that cell again."
+            ) from None
+
+    def write(self, folder: str | Path) -> Path:
+        """Write `<folder>/<id>.json`, whole or not at all, and return its path."""
+        path = Path(folder) / f"{self.id}.json"
+        write_whole(path, to_json(asdict(self)))
+        return path
+
+
+def record_paths(folder: str | Path) -> list[Path]:
+    """The paths of the run records in a folder, sorted: files named by a run's id."""
+    return sorted(Path(folder).glob("[0-9a-f]" * 16 + ".json"))
