@@ -1,0 +1,203 @@
+"""What the planning verbs share on the command line: the flags of hardware, place and price, and tables."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from scaling.hardware import BYTES
+from scaling.planning.cost.rates import (
+    DEFAULT_ACCELERATOR,
+    DEFAULT_MFU,
+    LIFETIME_UTILISATION,
+    LIFETIME_YEARS,
+    PRICES,
+    Preemption,
+    Rates,
+)
+
+
+def span(text: str) -> tuple[float, float]:
+    """A number, or LO:HI; argparse's type for what is uncertain."""
+    low, _, high = text.partition(":")
+    try:
+        found = float(low), float(high or low)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: needed a number, or LO:HI") from None
+    if not found[0] <= found[1]:
+        raise argparse.ArgumentTypeError(f"{text!r}: LO:HI needs LO below HI")
+    return found
+
+
+def middle(range_: tuple[float, float] | None) -> float | None:
+    """The middle of a span; None of None."""
+    return None if range_ is None else (range_[0] + range_[1]) / 2
+
+
+def number_or_name(text: str) -> float | str:
+    """A number where it is one, else the text."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def add_rates(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which device, where, at what price."""
+    chip = parser.add_argument_group("hardware")
+    chip.add_argument("--accelerator", metavar="NAME", help=f"`scaling cost --list` names them ({DEFAULT_ACCELERATOR})")
+    chip.add_argument("--precision", choices=[*BYTES], default="bf16", help="of the arithmetic (bf16)")
+    chip.add_argument("--peak-tflops", type=float, metavar="X", help="dense peak, instead of the table's")
+    chip.add_argument(
+        "--mfu", type=span, default=(DEFAULT_MFU,) * 2, metavar="X[:Y]",
+        help=f"share of peak that trains, 6ND over peak x running hours; a range is an uncertainty ({DEFAULT_MFU})",
+    )  # fmt: skip
+    chip.add_argument("--goodput", type=float, default=1.0, metavar="X", help="share of allocated hours that run (1)")
+    price = parser.add_argument_group("price")
+    price.add_argument("--price", choices=PRICES, default="on-demand", help="which list price (on-demand)")
+    price.add_argument(
+        "--usd-per-hour", type=span, metavar="X[:Y]", help="dollars a device-hour; a range is an uncertainty"
+    )
+    price.add_argument(
+        "--preempted-every", type=float, metavar="HOURS", help="mean hours between preemptions (spot: 8)"
+    )
+    price.add_argument("--save-minutes", type=float, metavar="X", help="to write a checkpoint (2)")
+    price.add_argument("--restart-minutes", type=float, metavar="X", help="to come back after a preemption (10)")
+    place = parser.add_argument_group("energy and carbon")
+    place.add_argument(
+        "--watts", type=float, metavar="X", help="average draw a device, all in: no other factor but PUE"
+    )
+    place.add_argument("--server-factor", type=float, metavar="X", help="server over chips, on top of the watts")
+    place.add_argument("--region", metavar="NAME", help="grid and PUE of a country or cloud region (us)")
+    place.add_argument(
+        "--pue", type=number_or_name, metavar="X|OPERATOR", help="facility over computers: 1.1, google, aws"
+    )
+    place.add_argument("--g-per-kwh", type=float, metavar="X", help="grams of CO2e a kWh")
+    place.add_argument(
+        "--idle-watts", type=float, default=0.0, metavar="X", help="draw a device of machines standing by (0)"
+    )
+    place.add_argument("--embodied", action="store_true", help="count the chip's published carbon of manufacture")
+    place.add_argument(
+        "--embodied-kg", type=float, metavar="X", help="kg CO2e of making one device and its part of the server"
+    )
+    years, busy = LIFETIME_YEARS, LIFETIME_UTILISATION
+    place.add_argument(
+        "--lifetime-years", type=float, default=years, metavar="X", help=f"to spread it over ({years:g})"
+    )
+    place.add_argument("--lifetime-utilisation", type=float, default=busy, metavar="X", help=f"busy share ({busy:g})")
+    own = parser.add_argument_group("your own facts")
+    own.add_argument("--accelerators", metavar="CSV", help="rows with the columns of the shipped accelerators.csv")
+    own.add_argument("--regions", metavar="CSV", help="rows with the columns of the shipped regions.csv")
+
+
+def rates_of(args: argparse.Namespace, *, default: str | None = DEFAULT_ACCELERATOR) -> Rates:
+    """The rates that the flags describe; `default` is the accelerator where none is named."""
+    accelerator = args.accelerator or (None if args.peak_tflops else default)
+    return Rates.of(
+        accelerator,
+        precision=args.precision,
+        mfu=middle(args.mfu),
+        goodput=args.goodput,
+        price=args.price,
+        usd_per_hour=middle(args.usd_per_hour),
+        peak_tflops=args.peak_tflops,
+        watts=args.watts,
+        server_factor=args.server_factor,
+        region=args.region,
+        pue=args.pue,
+        g_per_kwh=args.g_per_kwh,
+        idle_watts=args.idle_watts,
+        embodied_kg=args.embodied_kg,
+        embodied=args.embodied,
+        lifetime_years=args.lifetime_years,
+        lifetime_utilisation=args.lifetime_utilisation,
+        preemption=_preemption(args),
+        accelerators=args.accelerators,
+        regions=args.regions,
+    )
+
+
+def _preemption(args: argparse.Namespace) -> Preemption | None:
+    given = {
+        "mean_hours": args.preempted_every,
+        "save_hours": None if args.save_minutes is None else args.save_minutes / 60,
+        "restart_hours": None if args.restart_minutes is None else args.restart_minutes / 60,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    return Preemption(**given) if given else None
+
+
+def count(value: float | None) -> str:
+    """A number as people say it, 124.4M or 6.78B; powers of ten from 1e16 on; a dash where missing."""
+    if value is None:
+        return "-"
+    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if size <= value < 1e16:
+            return f"{value / size:.4g}{suffix}"
+    return f"{value:.4g}".replace("e+", "e")
+
+
+def flops(value: float | None) -> str:
+    """FLOPs as 5.699e+21 without the plus sign."""
+    return "-" if value is None else f"{value:.4g}".replace("e+", "e")
+
+
+def amount(value: float | None, unit: str = "") -> str:
+    """Money, energy, hours: thousands separated, three or more digits; a dash where missing."""
+    if value is None:
+        return "-"
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"${text}" if unit == "usd" else f"{text} {unit}".rstrip()
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them."""
+    if seconds is None:
+        return "-"
+    for size, name in ((365.25 * 86400, "years"), (86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {name}"
+    return f"{seconds:.3g} s"
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", words: str = "") -> None:
+    """A table: the first column and those named in `words` left, numbers right; plain where the output is no terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    terminal = sys.stdout.isatty()
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD if terminal else None, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(
+            column, justify="left" if index == 0 or column in words.split(",") else "right", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*[str(cell) for cell in row])
+    Console(width=None if terminal else 400, highlight=False, markup=False).print(table)
+
+
+def print_pairs(pairs: Iterable[tuple[str, str]], title: str = "") -> None:
+    """Name and value, one a line, wrapped only where the terminal ends."""
+    from rich.console import Console
+    from rich.table import Table
+
+    terminal = sys.stdout.isatty()
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold" if terminal else "", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(name, value)
+    console = Console(width=None if terminal else 400, highlight=False, markup=False)
+    if title:
+        console.print(title, style="bold" if terminal else "")
+    console.print(table)
+
+
+def print_facts(facts: Iterable[Any]) -> None:
+    """What an answer rests on: value, source, date."""
+    rows = [(fact.name, fact.value, fact.source, fact.date) for fact in facts]
+    if rows:
+        print_table(("rests on", "value", "source", "date"), rows, words="value,source,date")

@@ -1,0 +1,146 @@
+"""The efficiency report of a folder of runs: what it cost, how each number was obtained, and what cost bought.
+
+Schwartz et al. 2020, "Green AI", ask that a result stands beside the work that made it: this is the block to print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaling.hardware import Accelerator
+from scaling.planning.cost.costs import Cost, of_hours
+from scaling.planning.cost.rates import Rates
+from scaling.runs import Run, record_paths
+
+#: Costs that the Pareto front of loss is drawn against.
+AXES = ("C", "device_hours", "usd", "kwh", "kg_co2e")
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What one run used: its FLOPs, and device-hours measured or, where no clock was kept, missing."""
+
+    id: str
+    status: str
+    N: int
+    D: int
+    C: int
+    loss: float | None
+    cost: Cost | None
+
+    def axis(self, name: str) -> float | None:
+        """One of AXES; None where not known."""
+        return float(self.C) if name == "C" else None if self.cost is None else getattr(self.cost, name)
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """The report of R runs: totals (the failed apart, and with them), how each number was obtained, Pareto fronts."""
+
+    folder: str
+    devices: tuple[str, ...]
+    runs: tuple[RunCost, ...]
+    done: dict[str, float | None]
+    failed: dict[str, float | None]
+    total: dict[str, float | None]
+    obtained: dict[str, str]
+    fronts: dict[str, tuple[str, ...]]
+    rates: Rates
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        plain = asdict(self)
+        for run in plain["runs"]:
+            spent = run.pop("cost")
+            run.update({axis: None if spent is None else spent[axis] for axis in AXES if axis != "C"})
+        plain["facts"] = list(plain["rates"].pop("facts"))
+        return plain
+
+
+def read_records(path: str | Path) -> tuple[Run, ...]:
+    """The records of a folder, or the one in a file; failed ones too."""
+    path = Path(path)
+    paths = record_paths(path) if path.is_dir() else [path]
+    if not paths:
+        raise ValueError(f"{path}: no run record in this folder.")
+    return tuple(Run.read(each) for each in paths)
+
+
+def accelerator_of(records: Sequence[Run]) -> str | None:
+    """The table's name of the one device that all records were made on; None where it has none (a CPU)."""
+    names = {record.device for record in records if record.device}
+    if len(names) != 1:
+        return None
+    try:
+        return Accelerator.named(names.pop()).name
+    except ValueError:
+        return None
+
+
+def efficiency(path: str | Path, rates: Rates) -> Efficiency:
+    """What the runs in a folder cost at these rates. Device-hours are the records' own clocks."""
+    records = read_records(path)
+    runs = tuple(_run_cost(record, rates) for record in records)
+    groups = {
+        "done": [run for run in runs if run.status == "done"],
+        "failed": [run for run in runs if run.status != "done"],
+        "total": list(runs),
+    }
+    devices = tuple(sorted({record.device for record in records if record.device}))
+    return Efficiency(
+        folder=str(path),
+        devices=devices,
+        runs=runs,
+        **{name: _total(group) for name, group in groups.items()},
+        obtained=_obtained(records, rates),
+        fronts={axis: pareto(groups["done"], axis) for axis in AXES},
+        rates=rates,
+    )
+
+
+def pareto(runs: Sequence[RunCost], axis: str) -> tuple[str, ...]:
+    """Ids of the runs that no other beats in both loss and cost, cheapest first."""
+    known = [(run.axis(axis), run.loss, run.id) for run in runs if run.axis(axis) is not None and run.loss is not None]
+    front, best = [], np.inf
+    for _, loss, name in sorted(known):
+        if loss < best:
+            front.append(name)
+            best = loss
+    return tuple(front)
+
+
+def _run_cost(record: Run, rates: Rates) -> RunCost:
+    clocked = None
+    if record.seconds is not None:
+        hours = (record.seconds + (record.compile_seconds or 0.0)) / 3600
+        clocked = of_hours(rates, hours, flops=float(record.C)) if hours > 0 else None
+    return RunCost(record.id, record.status, record.N, record.D, record.C, record.loss, clocked)
+
+
+def _total(runs: Sequence[RunCost]) -> dict[str, float | None]:
+    """Sums over runs; None where any run's number is missing."""
+    totals: dict[str, float | None] = {"runs": float(len(runs))}
+    for axis in AXES:
+        values = [run.axis(axis) for run in runs]
+        totals[axis] = None if any(value is None for value in values) else float(sum(filter(None, values)))
+    return totals
+
+
+def _obtained(records: Sequence[Run], rates: Rates) -> dict[str, str]:
+    unclocked = [record.id for record in records if record.seconds is None]
+    hours = "measured: each record's own clock, compilation included"
+    if unclocked:
+        hours += f"; missing for {len(unclocked)} of {len(records)} runs ({', '.join(unclocked[:3])}), so no total"
+    power = "missing: give --watts" if rates.watts is None else "estimated: hours x average watts x server factor x PUE"
+    return {
+        "C": "exact: counted from each run's shape and tokens (planned FLOPs of the failed runs)",
+        "device_hours": hours,
+        "usd": "missing: give --usd-per-hour" if rates.usd_per_hour is None else "estimated: hours x price",
+        "kwh": power,
+        "kg_co2e": power if rates.watts is None else "estimated: kWh x grid intensity",
+    }
