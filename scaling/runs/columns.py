@@ -240,5 +240,5 @@ def check_compute(N: np.ndarray, D: np.ndarray, C: np.ndarray, labels: Sequence[
         raise ValueError(
             f"C disagrees with 6ND by more than 2x in {name_rows([labels[i] for i in bad])} (C/6ND = {ratio[worst]:.3g} "
             f"in {labels[worst]}). Say which is right: --columns C= (take C = 6ND), --columns D= (take D = C/6N), "
-            "--columns N= (take N = C/6D), or --flops exact (all three are)."
+            "--columns N= (take N = C/6D), or --flops-as exact (all three are)."
         )

@@ -325,7 +325,7 @@ class _Reader:
         N, D, C = known.get("N"), known.get("D"), known.get("C")
         exact = (self.asked.flops or self._stated("flops_counted", FLOPS)) == "exact"
         if exact and (C is None or N is None or D is None):
-            raise ValueError("--flops exact: needed N, D and C in the table.")
+            raise ValueError("--flops-as exact: needed N, D and C in the table.")
         if C is None:
             assert N is not None
             assert D is not None
