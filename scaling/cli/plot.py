@@ -1,0 +1,54 @@
+"""Draw one figure of a table of runs, or of a fitted law, into a .png, .pdf or .svg."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from scaling.cli import emit_json
+
+EXAMPLES = """\
+examples:
+  scaling plot isoflop runs/quickstart fits/quickstart-chinchilla.json -o isoflop.pdf
+  scaling plot residuals runs/quickstart fits/quickstart-chinchilla.json -o residuals.png
+  scaling plot flatness my_runs.csv my_fit.json --flops 1e21 -o flat.svg --dark
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `scaling plot`."""
+    parser.add_argument("kind", metavar="KIND", help="which figure; an unknown name lists them all")
+    parser.add_argument(
+        "runs", metavar="RUNS", type=Path, help="a folder of records, or a CSV, JSON, JSONL or Parquet table"
+    )
+    parser.add_argument("fit", metavar="FIT", type=Path, nargs="?", help="a fit's JSON; most figures need one")
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="FILE", help="where to: .png, .pdf or .svg (default KIND.png)"
+    )
+    parser.add_argument(
+        "--flops", type=float, metavar="C", help="budget of answers, flatness, being-off (default 10 x trained)"
+    )
+    parser.add_argument("--dark", action="store_true", help="light ink on dark paper")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw and write."""
+    from contextlib import nullcontext
+
+    from scaling.fitting.fit import Fit
+    from scaling.reporting import figures
+    from scaling.reporting.study import Study
+    from scaling.runs import Runs
+
+    if args.kind not in figures.KINDS:
+        raise ValueError(f"no figure {args.kind!r}; there are {', '.join(figures.KINDS)}.")
+    if args.flops is not None and not 0 < args.flops < float("inf"):
+        raise ValueError(f"--flops {args.flops}: needed a positive number.")
+    fits = [] if args.fit is None else [Fit.read(args.fit)]
+    study = Study(Runs.read(args.runs), fits, flops=args.flops)
+    with figures.dark() if args.dark else nullcontext():
+        path = figures.save(figures.KINDS[args.kind].of(study), args.out or Path(f"{args.kind}.png"))
+    if args.json:
+        emit_json({"figure": args.kind, "path": str(path)})
+    else:
+        print(path)

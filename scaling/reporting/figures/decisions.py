@@ -1,0 +1,130 @@
+"""Figures of what to do with a law: how flat the optimum is, what being off costs, loss against each cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scaling.reporting import numbers
+from scaling.reporting.figures import style
+from scaling.runs import Runs
+
+if TYPE_CHECKING:
+    from scaling.fitting.fit import Fit
+
+#: Losses within these shares of the best are marked as as good as the best.
+FLAT = (0.001, 0.005, 0.01)
+
+
+@style.drawn
+def flatness(fit: Fit, C: float) -> Figure:
+    """Loss against N at C FLOPs, and which N lose less than 0.1%, 0.5% and 1% of the loss."""
+    figure, [[axes]] = style.panels(width=6.4, height=4.0)
+    N, D = fit.law.optimum(C)
+    sizes = N * np.geomspace(1 / 12, 12, 400)
+    loss, best = fit.law.loss(sizes, C / (6 * sizes)), fit.law.loss(N, D)
+    for i, share in reversed(list(enumerate(FLAT))):
+        inside = sizes[loss <= best * (1 + share)]
+        text = f"within {100 * share:g}%: {numbers.count(inside[0])} to {numbers.count(inside[-1])}"
+        axes.axvspan(inside[0], inside[-1], color=style.SERIES[0], alpha=0.28 - 0.08 * i, lw=0, label=text)
+    axes.plot(sizes, loss, color=style.ink(), label="fitted law")
+    axes.plot(N, best, "*", ms=12, mfc=style.ink("paper"), mec=style.ink(), label=f"N* = {numbers.count(N)}")
+    axes.set_ylim(best - 0.06 * (loss.max() - best) * 0.5, best * 1.04)
+    style.parameters(axes)
+    style.losses(axes)
+    axes.set_title(f"How flat the optimum is at {numbers.power(C)} FLOPs")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+@style.drawn
+def being_off(fit: Fit, C: float) -> Figure:
+    """Share of C FLOPs that is not wasted when training k N* instead of N*, with the bootstrap's band.
+
+    A run off the optimum reaches the loss of an optimal run with less compute; that compute over C is drawn.
+    The band asks each bootstrap law what training k times the fitted N* costs, so it shows what trusting N* risks.
+    """
+    figure, [[axes]] = style.panels(width=6.4, height=4.0)
+    k = np.geomspace(1 / 10, 10, 81)
+    sizes = k * fit.law.optimum(C)[0]
+    if fit.draws is not None:
+        shares = [effective_share(law, C, sizes) for law in sample(fit)]
+        low, high = np.nanquantile(shares, (0.05, 0.95), axis=0)
+        axes.fill_between(k, 100 * low, 100 * high, color=style.SERIES[0], alpha=0.22, lw=0, label="90% bootstrap")
+    share = effective_share(fit.law, C, sizes)
+    axes.plot(k, 100 * share, color=style.ink(), label="fitted law")
+    for at in (1 / 4, 1 / 2, 2, 4):
+        value = 100 * np.interp(np.log(at), np.log(k), share)
+        beside = {"xytext": (12 if at > 1 else -12, 4), "ha": "left" if at > 1 else "right"}
+        axes.annotate(f"{value:.0f}%", (at, value), textcoords="offset points", fontsize=7.5, **beside)
+        axes.plot(at, value, "o", color=style.ink(), ms=3.5)
+    style.log_axis(axes, "x", f"N over N* = {numbers.count(sizes[40])}", "power")
+    axes.set_ylim(0, 104)
+    axes.set_ylabel("compute that counts, %")
+    axes.set_title(f"The cost of being off at {numbers.power(C)} FLOPs")
+    axes.legend(loc="lower center")
+    return figure
+
+
+def effective_share(law: object, C: float, N: np.ndarray) -> np.ndarray:
+    """C' / C, [K]: an optimal run with C' FLOPs has the loss that N parameters reach with C."""
+    less = np.geomspace(C / 1e4, C, 200)
+    optimal = law.loss(*law.optimum(less))
+    reached = law.loss(N, C / (6 * N))
+    return np.exp(np.interp(-reached, -optimal, np.log(less / C)))
+
+
+#: A band from bootstrap laws asks at most this many of them, spread evenly over the draws.
+MOST_LAWS = 400
+
+
+def sample(fit: Fit) -> list[object]:
+    """At most `MOST_LAWS` of the fit's bootstrap laws."""
+    rows = np.unique(np.linspace(0, len(fit.draws) - 1, MOST_LAWS).astype(int))
+    return [type(fit.law)(*map(float, fit.draws[row])) for row in rows]
+
+
+@style.drawn
+def pareto(runs: Runs, costs: Mapping[str, np.ndarray]) -> Figure:
+    """Loss against each cost of the runs (label with unit -> [R]), with the runs that no other beats joined."""
+    costs = {label: np.asarray(cost, float) for label, cost in costs.items()}
+    if not costs:
+        return style.missing("No cost to draw loss against.", "Give dollars, hours, kWh or kg for each run.")
+    columns = min(2, len(costs))
+    rows = -(-len(costs) // columns)
+    figure, axes = style.panels(columns, rows, width=3.6 * columns, height=0.4 + 2.5 * rows)
+    for panel in axes.flat[len(costs) :]:
+        panel.remove()
+    for panel, (label, cost) in zip(axes.flat, costs.items()):
+        _front(panel, label, cost, runs)
+    figure.suptitle(
+        "Loss against cost: the runs that no other run beats", x=0.01, ha="left", fontsize=9.5, fontweight="bold"
+    )
+    return figure
+
+
+def _front(panel: Axes, label: str, cost: np.ndarray, runs: Runs) -> None:
+    loss = runs.loss
+    known = np.isfinite(cost) & (cost > 0) & np.isfinite(loss)
+    if not known.any():
+        style.note(panel, f"{label}: not known for any run")
+        return
+    cost, loss = cost[known], loss[known]
+    best = unbeaten(cost, loss)
+    panel.plot(cost, loss, "o", color=style.ink("soft"), alpha=0.5, ms=3.5, mew=0)
+    panel.step(cost[best], loss[best], where="post", color=style.SERIES[1], lw=1.4)
+    panel.plot(cost[best], loss[best], "o", color=style.SERIES[1], ms=4)
+    style.log_axis(panel, "x", label, "power", most=5)
+    style.losses(panel, runs)
+
+
+def unbeaten(cost: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Indices of the runs with no other run at most as dear and at most as high in loss, cheapest first."""
+    order = np.lexsort((loss, cost))
+    lowest = np.minimum.accumulate(loss[order])
+    first = np.concatenate([[True], lowest[1:] < lowest[:-1]])
+    return order[first]

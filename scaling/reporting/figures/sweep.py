@@ -1,0 +1,164 @@
+"""Figures of the runs themselves: isoFLOP curves and training curves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from scaling.fitting import isoflop as approaches
+from scaling.reporting import numbers
+from scaling.reporting.figures import style
+from scaling.runs import Runs
+
+if TYPE_CHECKING:
+    from scaling.fitting.fit import Fit
+
+
+@style.drawn
+def isoflop(runs: Runs, fit: Fit | None = None, approach2: Any = None) -> Figure:
+    """Loss against N at each budget: the runs, the law's own curve through them, and the vertices of Approach 2."""
+    curves = [index for index in approaches.budgets(runs) if len(np.unique(runs.N[index])) > 1]
+    if not curves:
+        return style.missing(
+            "No isoFLOP curve: no two runs of different N have the same compute.",
+            "Train several sizes at one budget: `scaling sweep` with budgets and sizes.",
+        )
+    figure, [[axes]] = style.panels(width=6.8, height=4.3)
+    for i, (index, colour) in enumerate(zip(curves, style.ramps(len(curves)))):
+        marker = style.MARKERS[i] if len(curves) <= style.MOST_IN_LEGEND else "o"
+        axes.plot(runs.N[index], runs.loss[index], marker, color=colour, mec=style.ink("paper"), mew=0.4, zorder=3)
+        if fit is not None:
+            N = _fine(runs.N[index])
+            axes.plot(N, fit.law.loss(N, tokens_at(runs, index, N)), color=colour, zorder=2)
+    for vertex in kept(approach2):
+        axes.plot(
+            vertex.N,
+            vertex.loss,
+            "*",
+            ms=11 if len(curves) <= style.MOST_IN_LEGEND else 8,
+            mfc=style.ink("paper"),
+            mec=style.ink(),
+            mew=1.1,
+            zorder=4,
+        )
+    style.parameters(axes)
+    style.losses(axes, runs)
+    axes.set_title("isoFLOP curves")
+    _frame(axes, runs.loss[np.concatenate(curves)])
+    _line_key(axes, fit is not None, bool(kept(approach2)))
+    _budget_key(figure, axes, [float(np.median(runs.C[index])) for index in curves])
+    return figure
+
+
+def kept(approach2: Any) -> list[Any]:
+    """The vertices that Approach 2 put its power law through."""
+    return [] if approach2 is None else [vertex for vertex in approach2.vertices if vertex.kept]
+
+
+def tokens_at(runs: Runs, index: np.ndarray, N: np.ndarray) -> np.ndarray:
+    """D that the budget of the runs `index` buys at N, by their own FLOPs per parameter and token, log-interpolated."""
+    order = np.argsort(runs.N[index])
+    known, rate = runs.N[index][order], (runs.C / (runs.N * runs.D))[index][order]
+    return np.median(runs.C[index]) / (N * np.interp(np.log(N), np.log(known), rate))
+
+
+def _fine(N: np.ndarray, beyond: float = 1.15) -> np.ndarray:
+    """A fine log-spaced range over N and a little beyond."""
+    return np.geomspace(N.min() / beyond, N.max() * beyond, 200)
+
+
+def _frame(axes: Axes, loss: np.ndarray) -> None:
+    """Show the losses, not where a law's curve leaves them."""
+    room = 0.06 * (np.ptp(loss) or loss.max())
+    axes.set_ylim(loss.min() - room, loss.max() + room)
+
+
+def _line_key(axes: Axes, law: bool, vertices: bool) -> None:
+    lines = [Line2D([], [], ls="", marker="o", color=style.ink("soft"), label="run")]
+    if law:
+        lines.append(Line2D([], [], color=style.ink("soft"), label="fitted law"))
+    if vertices:
+        star = {"ls": "", "marker": "*", "ms": 10, "mfc": style.ink("paper"), "mec": style.ink()}
+        lines.append(Line2D([], [], **star, label="vertex (Approach 2)"))
+    axes.figure.legend(handles=lines, loc="outside upper right", ncols=len(lines))
+
+
+def _budget_key(figure: Figure, axes: Axes, budgets: list[float]) -> None:
+    """Which colour is which budget: a legend, or a colour bar where there are many."""
+    if len(budgets) > style.MOST_IN_LEGEND:
+        style.scale_beside(figure, axes, np.array(budgets), "budget C, FLOPs", "power")
+        return
+    handles = [
+        Line2D([], [], color=colour, marker=style.MARKERS[i], ls="-", label=numbers.power(C, 2))
+        for i, (C, colour) in enumerate(zip(budgets, style.ramps(len(budgets))))
+    ]
+    figure.legend(handles=handles[::-1], loc="outside right center", title="budget,\nFLOPs", title_fontsize=7.5)
+
+
+@style.drawn
+def training_curves(runs: Runs, approach1: Any = None) -> Figure:
+    """Training loss against the compute spent so far, one line a run, with the envelope of Approach 1."""
+    rows = [(row, np.asarray(runs.curves[run], float)) for row, run in enumerate(runs.id) if runs.curves.get(run)]
+    if not rows:
+        return style.missing(
+            "No training curves: these runs came without their loss over time.",
+            "Records of `scaling sweep` hold them; a table of final losses does not.",
+        )
+    figure, [[axes]] = style.panels(width=6.8, height=4.3)
+    position = style.log_position(runs.N)
+    for row, curve in rows:
+        spent = runs.C[row] * curve[:, 0] / runs.D[row]
+        axes.plot(spent, curve[:, 1], color=style.ramp(position[row]), lw=0.9, alpha=0.9 if len(rows) < 60 else 0.4)
+    axes.plot(runs.C, runs.loss, "o", ms=3, color=style.ink(), zorder=3, label="held-out loss at the end")
+    if approach1 is not None:
+        axes.plot(approach1.C, approach1.loss, color=style.ink(), ls="--", lw=1.2, zorder=4, label="envelope")
+    style.flops(axes, label="compute spent, FLOPs")
+    style.log_axis(axes, "y", "", "power")
+    style.losses(axes, runs)
+    axes.set_title("Training curves")
+    axes.legend(loc="upper right")
+    style.scale_beside(figure, axes, runs.N, "parameters N", "count")
+    return figure
+
+
+@style.drawn
+def valleys(runs: Runs) -> Figure:
+    """Loss against peak learning rate, one valley for each N and D, with its lowest run marked."""
+    table = runs.table
+    if "learning_rate" not in table:
+        return style.missing(
+            "No learning rates: these runs came without a column `learning_rate`.",
+            "Records of `scaling sweep` and `scaling tune` hold it.",
+        )
+    groups = [group for _, group in table.groupby(["N", "D"]) if len(set(group["learning_rate"])) > 1]
+    if not groups:
+        return style.missing(
+            "No valley: no N and D were trained at two learning rates.", "`scaling tune` trains such runs."
+        )
+    figure, [[axes]] = style.panels(width=6.8, height=4.3)
+    many = len(groups) > style.MOST_IN_LEGEND
+    for i, (group, colour) in enumerate(zip(groups, style.ramps(len(groups)))):
+        valley = group.groupby("learning_rate")["loss"].mean()
+        marker = "o" if many else style.MARKERS[i]
+        N, D = numbers.count(group["N"].iloc[0]), numbers.count(group["D"].iloc[0])
+        axes.plot(valley.index, valley.values, color=colour, marker=marker, mec=style.ink("paper"), mew=0.4,
+                  ms=2 if many else 4.5, lw=0.8 if many else 1.6, label=f"{N} on {D}")  # fmt: skip
+        axes.plot(valley.idxmin(), valley.min(), "*", ms=6 if many else 11, mfc=style.ink("paper"), mec=style.ink(),
+                  mew=0.8, zorder=4)  # fmt: skip
+    style.log_axis(axes, "x", "peak learning rate", "power")
+    style.losses(axes, runs)
+    axes.set_title("Learning-rate valleys")
+    if many:
+        style.scale_beside(figure, axes, np.array([float(g["N"].iloc[0]) for g in groups]), "parameters N", "count")
+    else:
+        figure.legend(*_reversed(axes), loc="outside right center", title="N on D tokens", title_fontsize=7.5)
+    return figure
+
+
+def _reversed(axes: Axes) -> tuple[list, list]:
+    handles, labels = axes.get_legend_handles_labels()
+    return handles[::-1], labels[::-1]

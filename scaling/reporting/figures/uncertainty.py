@@ -1,0 +1,122 @@
+"""Figures of how sure a fit is: the bootstrap's coefficients and answers, profiles, laws on held-out compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from scipy.ndimage import gaussian_filter
+
+from scaling.reporting import numbers
+from scaling.reporting.figures import style
+
+if TYPE_CHECKING:
+    from scaling.fitting.fit import Fit
+
+NO_BOOTSTRAP = ("This fit has no bootstrap, so there is no spread to draw.", "Fit again with resamples: `scaling fit`.")
+
+#: A coefficient whose draws span more than this factor is drawn as its logarithm.
+WIDE = 3.0
+
+
+@style.drawn
+def corner(fit: Fit) -> Figure:
+    """Bootstrap of the law's coefficients, each alone and each pair; regions hold 50% and 90% of the draws."""
+    if fit.draws is None:
+        return style.missing(*NO_BOOTSTRAP)
+    columns = dict(zip(type(fit.law).names(), np.asarray(fit.draws).T))
+    return _corner(columns, fit.law.params, {}, "Bootstrap of the coefficients")
+
+
+@style.drawn
+def answers(fit: Fit, C: float) -> Figure:
+    """Bootstrap of what is asked of the law at C FLOPs: the exponent a, N*, D* and the loss there."""
+    if fit.draws is None:
+        return style.missing(*NO_BOOTSTRAP)
+    draws = [_answer(law, C) for law in fit.draw_laws()]
+    columns = {name: np.array([draw[name] for draw in draws]) for name in draws[0]}
+    return _corner(
+        columns, _answer(fit.law, C), {"N*": numbers.count, "D*": numbers.count},
+        f"Bootstrap of the answer at {numbers.power(C)} FLOPs",
+    )  # fmt: skip
+
+
+def _answer(law: object, C: float) -> dict[str, float]:
+    (N, more), (D, _) = law.optimum(np.array([C, C * 1.01]))
+    return {"a": float(np.log(more / N) / np.log(1.01)), "N*": float(N), "D*": float(D), "loss": float(law.loss(N, D))}
+
+
+def _corner(
+    columns: Mapping[str, np.ndarray], best: Mapping[str, float], writers: Mapping[str, Callable], title: str
+) -> Figure:
+    """Histograms on the diagonal, regions of pairs below it, the fitted value marked in both."""
+    names = list(columns)
+    figure, axes = style.panels(len(names), len(names), width=1.55 * len(names) + 0.5, height=1.4 * len(names) + 0.6)
+    for i, below in enumerate(names):
+        for j, left in enumerate(names):
+            panel = axes[i, j]
+            if j > i:
+                panel.remove()
+            elif i == j:
+                _alone(panel, columns[left], best[left])
+            else:
+                _pair(panel, columns[left], columns[below], best[left], best[below])
+            if j <= i:
+                _corner_axis(panel, "x", left, columns[left], writers.get(left, numbers.power), i == len(names) - 1)
+            if j < i:
+                _corner_axis(panel, "y", below, columns[below], writers.get(below, numbers.power), j == 0)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
+    return figure
+
+
+def _wide(values: np.ndarray) -> bool:
+    low, high = np.quantile(values, (0.01, 0.99))
+    return bool(low > 0 and high / low > WIDE)
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    """Where a panel begins and ends: all but the outermost percent of the draws."""
+    low, high = np.quantile(values, (0.005, 0.995))
+    return (float(low), float(high)) if low < high else (float(low) - 0.5, float(high) + 0.5)
+
+
+def _steps(values: np.ndarray, n: int) -> np.ndarray:
+    return (np.geomspace if _wide(values) else np.linspace)(*_ends(values), n)
+
+
+def _alone(panel: Axes, values: np.ndarray, best: float) -> None:
+    panel.hist(values, bins=_steps(values, 31), color=style.SERIES[0], alpha=0.6)
+    panel.axvline(best, color=style.ink(), lw=1)
+    panel.set_yticks([])
+    panel.grid(False)
+
+
+def _pair(panel: Axes, x: np.ndarray, y: np.ndarray, best_x: float, best_y: float) -> None:
+    edges_x, edges_y = _steps(x, 41), _steps(y, 41)
+    density = gaussian_filter(np.histogram2d(x, y, (edges_x, edges_y))[0], 1.2)
+    descending = np.sort(density, axis=None)[::-1]
+    mass = np.cumsum(descending) / descending.sum()
+    half, most = (descending[np.searchsorted(mass, share)] for share in (0.5, 0.9))
+    middle_x, middle_y = (np.sqrt(e[1:] * e[:-1]) if e[0] > 0 else (e[1:] + e[:-1]) / 2 for e in (edges_x, edges_y))
+    if most < half < density.max():
+        levels = (most, half, density.max())
+        panel.contourf(middle_x, middle_y, density.T, levels, colors=[style.SERIES[0] + "55", style.SERIES[0] + "aa"])
+    panel.plot(best_x, best_y, "+", color=style.ink(), ms=7, mew=1.2)
+
+
+def _corner_axis(panel: Axes, which: str, name: str, values: np.ndarray, write: Callable, outer: bool) -> None:
+    axis = getattr(panel, f"{which}axis")
+    if _wide(values):
+        style.log_axis(panel, which, "", "power", most=3)
+    else:
+        axis.set_major_locator(MaxNLocator(3))
+    getattr(panel, f"set_{which}lim")(*_ends(values))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+    axis.set_label_text(name if outer else "")
+    panel.tick_params(axis=which, labelsize=7, **{("labelbottom" if which == "x" else "labelleft"): outer})
+    if which == "x":
+        panel.tick_params(axis="x", rotation=45)
