@@ -95,20 +95,19 @@ def _plan(args: argparse.Namespace) -> None:
 
 
 def _print_cost(spent: Any, work: Any) -> None:
-    missing = {name: reason for name, reason in spent.missing.items()}
-    pairs = [
-        ("FLOPs", f"{planning.flops(spent.flops)}{work.note}"),
-        ("device-hours", f"{planning.amount(spent.device_hours)} on {spent.rates.accelerator or 'this device'}"),
-        ("wall-clock", f"{planning.duration(spent.seconds)} on {spent.devices:,} device{'s'[: spent.devices > 1]}"),
-        ("dollars", planning.amount(spent.usd, "usd")),
-        ("energy", planning.amount(spent.kwh, "kWh")),
-        ("CO2e", planning.amount(spent.kg_co2e, "kg")),
-        ("  operational", planning.amount(spent.kg_operational, "kg")),
-        ("  idle", planning.amount(spent.kg_idle, "kg")),
-        ("  embodied", planning.amount(spent.kg_embodied, "kg")),
+    rows = [
+        ("FLOPs", f"{planning.flops(spent.flops)}{work.note}", "flops"),
+        ("device-hours", f"{planning.amount(spent.device_hours)} on {spent.rates.accelerator or 'this device'}", ""),
+        ("wall-clock", f"{planning.duration(spent.seconds)} on {spent.devices:,} device{'s'[: spent.devices > 1]}", ""),
+        ("dollars", planning.amount(spent.usd, "usd"), "usd"),
+        ("energy", planning.amount(spent.kwh, "kWh"), "kwh"),
+        ("CO2e", planning.amount(spent.kg_co2e, "kg"), "kg_co2e"),
+        ("  operational", planning.amount(spent.kg_operational, "kg"), ""),
+        ("  idle", planning.amount(spent.kg_idle, "kg"), ""),
+        ("  embodied", planning.amount(spent.kg_embodied, "kg"), "kg_embodied"),
     ]
-    keys = {"FLOPs": "flops", "dollars": "usd", "energy": "kwh", "CO2e": "kg_co2e", "  embodied": "kg_embodied"}
-    planning.print_pairs([(name, f"{text}  ({missing[keys[name]]})" if keys.get(name) in missing else text) for name, text in pairs])  # fmt: skip
+    why = {field: f"  ({reason})" for field, reason in spent.missing.items()}
+    planning.print_pairs([(name, text + why.get(field, "")) for name, text, field in rows])
 
 
 def _records(args: argparse.Namespace) -> None:
@@ -154,15 +153,16 @@ def _print_runs(report: Any) -> None:
         "usd",
         "kWh",
         "kg CO2e",
-        "no run is better in loss and",
+        "on the Pareto front of",
     )
     rows = []
     for each in sorted(report.runs, key=lambda run: (run.C, run.N)):
-        fronts = [axis for axis in AXES if each.id in report.fronts[axis]]
+        counts = (planning.count(each.N), planning.count(each.D), planning.flops(each.C))
         loss = "-" if each.loss is None else f"{each.loss:.4f}"
         amounts = [planning.amount(each.axis(axis)) for axis in AXES[1:]]
-        rows.append((each.id, each.status, planning.count(each.N), planning.count(each.D), planning.flops(each.C), loss, *amounts, ", ".join(fronts) or "-"))  # fmt: skip
-    planning.print_table(heads, rows, title="runs", words="status")
+        fronts = [axis for axis in AXES if each.id in report.fronts[axis]]
+        rows.append((each.id, each.status, *counts, loss, *amounts, ", ".join(fronts) or "-"))
+    planning.print_table(heads, rows, title="runs", words="status,on the Pareto front of")
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -170,22 +170,37 @@ def _list(args: argparse.Namespace) -> None:
 
     chips, places = Accelerator.all(args.accelerators), Region.all(args.regions)
     if args.json:
-        return emit_json(
-            {"accelerators": [asdict(chip) for chip in chips], "regions": [asdict(place) for place in places]}
-        )
-    show = lambda value: "-" if value is None else f"{value:g}"  # noqa: E731
-    high = lambda low, top: show(low) + (f" to {top:g}" if top else "")  # noqa: E731
+        rows = {"accelerators": [asdict(chip) for chip in chips], "regions": [asdict(place) for place in places]}
+        return emit_json(rows)
+    rates = ("fp32", "tf32", "bf16", "fp8", "int8")
     planning.print_table(
-        ("accelerator", "fp32", "tf32", "bf16", "fp8", "int8", "GB", "TB/s", "W", "on demand", "committed", "spot", "priced", "source"),
-        [(chip.name, *map(show, (chip.fp32, chip.tf32, chip.bf16, chip.fp8, chip.int8, chip.memory_gb, chip.bandwidth_tb_s, chip.watts)),
-          high(chip.usd_on_demand, chip.usd_on_demand_high), high(chip.usd_committed, chip.usd_committed_high),
-          show(chip.usd_spot), chip.price_date or "-", f"{chip.source}, {chip.source_date}") for chip in chips],
+        ("accelerator", *rates, "GB", "TB/s", "W", "on demand", "committed", "spot", "priced", "source"),
+        [
+            (
+                chip.name,
+                *(_show(getattr(chip, rate)) for rate in rates),
+                *map(_show, (chip.memory_gb, chip.bandwidth_tb_s, chip.watts)),
+                _show(chip.usd_on_demand, chip.usd_on_demand_high),
+                _show(chip.usd_committed, chip.usd_committed_high),
+                _show(chip.usd_spot),
+                chip.price_date or "-",
+                f"{chip.source}, {chip.source_date}",
+            )
+            for chip in chips
+        ],
         title="TFLOP/s dense; dollars a device-hour",
         words="source",
-    )  # fmt: skip
+    )
     planning.print_table(
         ("region", "kind", "g CO2e/kWh", "PUE", "source"),
-        [(place.name, place.kind, show(place.g_per_kwh), show(place.pue), f"{place.source}, {place.source_date}") for place in places],
+        [
+            (each.name, each.kind, _show(each.g_per_kwh), _show(each.pue), f"{each.source}, {each.source_date}")
+            for each in places
+        ],
         words="kind,source",
-    )  # fmt: skip
+    )
     return None
+
+
+def _show(value: float | None, high: float | None = None) -> str:
+    return "-" if value is None else f"{value:g}" + (f" to {high:g}" if high else "")
