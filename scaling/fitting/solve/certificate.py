@@ -1,0 +1,199 @@
+"""solve: the best optimum there is, and the certificate that it is.
+
+Three verdicts, each with its numbers. *Converged*: the optimality residual is at most 1e-8 and the Hessian of the
+coefficients that are free is positive definite. *Global evidence*: starts spread over the whole box agree, and no
+other basin comes close to the same value with another answer. *Identifiable*: the runs tell the coefficients apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from scaling.fitting.solve.newton import CONVERGED, FAINT, RESOLUTION, SHARP, STATUS, Solution, minimise
+from scaling.fitting.solve.problem import FitError, Problem
+from scaling.fitting.solve.starts import propose
+
+#: Optimality residual under which a point counts as an optimum.
+OPTIMAL = 1e-8
+#: Two lanes are in one basin when their objectives agree to this.
+SAME_VALUE = 1e-6
+#: Another optimum within this of the best objective is a near-tie.
+NEAR_TIE = 0.05
+#: Condition number of the column-normalised log-amplitude Jacobian above which the runs cannot tell coefficients apart.
+WORST_CONDITION = 1e5
+#: Starts that must agree before the optimum counts as global.
+LEAST_AGREEING = 5
+
+
+@dataclass(frozen=True)
+class Basin:
+    """A distinct local optimum: its objective, its coefficients, and how many starts ended there."""
+
+    value: float
+    params: Mapping[str, float]
+    starts: int
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known about an optimum. `gradient_norm` is the optimality residual: the gradient in the coordinates in
+    which the Hessian is the identity, over the root of twice the objective, so that its square is the relative excess
+    over the optimum; no unit of N, D or loss changes it. `least_eigenvalue` is of the Hessian of the free coefficients
+    with a unit diagonal; `condition_number` of the column-normalised log-amplitude Jacobian."""
+
+    converged: bool
+    global_evidence: bool
+    identifiable: bool
+    gradient_norm: float
+    least_eigenvalue: float
+    starts: int
+    agreeing_starts: int
+    statuses: Mapping[str, int]
+    basins: tuple[Basin, ...]
+    condition_number: float
+    bounds_hit: tuple[str, ...]
+
+    @property
+    def verified(self) -> bool:
+        """All three verdicts at once."""
+        return self.converged and self.global_evidence and self.identifiable
+
+    @property
+    def next_best(self) -> Basin | None:
+        """The best optimum in another basin."""
+        return self.basins[1] if len(self.basins) > 1 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The certificate as plain values, with `verified`."""
+        payload = asdict(self) | {"verified": self.verified}
+        payload["basins"] = [asdict(basin) for basin in self.basins]
+        payload["bounds_hit"] = list(self.bounds_hit)
+        return payload
+
+    @classmethod
+    def from_json(cls, payload: Mapping[str, Any]) -> Certificate:
+        """The certificate that `to_json` wrote."""
+        fields = {key: value for key, value in payload.items() if key != "verified"}
+        fields["basins"] = tuple(Basin(**basin) for basin in payload["basins"])
+        fields["bounds_hit"] = tuple(payload["bounds_hit"])
+        return cls(**fields)
+
+
+def solve(problem: Problem, starts: int = 500, seed: int = 0) -> tuple[np.ndarray, float, Certificate]:
+    """(theta [P] in fitted coordinates, summed objective, certificate) of the best optimum.
+
+    Raises FitError where no start ends at a finite objective, or the runs leave a direction wholly open.
+    """
+    points = propose(problem, starts, seed)
+    if not len(points):
+        raise FitError(f"{problem.law.name}: no start gives a finite loss on these runs; look at the columns' units.")
+    solution = minimise(problem, points)
+    if not np.isfinite(solution.value).any():
+        raise FitError(f"{problem.law.name}: no start of {len(points)} ended at a finite objective.")
+    best = int(np.nanargmin(solution.value))
+    return solution.theta[best], float(solution.value[best]), _certify(problem, solution, best)
+
+
+def _certify(problem: Problem, solution: Solution, best: int) -> Certificate:
+    theta, value = solution.theta[best], float(solution.value[best])
+    gradient, hessian, majoriser = solution.gradient[best], solution.hessian[best], solution.majoriser[best]
+    free, bounds_hit = _free(problem, theta, problem.ties.T @ gradient, problem.ties.T @ majoriser @ problem.ties)
+    gradient, hessian = problem.ties.T @ gradient, problem.ties.T @ hessian @ problem.ties
+    residual, least = _optimality(gradient[free], hessian[np.ix_(free, free)], value + _floor(problem))
+    condition = condition_number(problem, theta, free)
+    basins = _basins(problem, solution)
+    agreeing = int(np.sum(solution.value <= value + SAME_VALUE * (abs(value) + _floor(problem))))
+    rival = [basin for basin in basins[1:] if basin.value <= value * (1 + NEAR_TIE)]
+    return Certificate(
+        converged=bool(residual <= OPTIMAL and least > 0),
+        global_evidence=bool(agreeing >= min(LEAST_AGREEING, len(solution.value)) and not rival),
+        identifiable=bool(condition <= WORST_CONDITION and not bounds_hit),
+        gradient_norm=residual,
+        least_eigenvalue=least,
+        starts=len(solution.value),
+        agreeing_starts=agreeing,
+        statuses={STATUS[code]: int(np.sum(solution.status == code)) for code in np.unique(solution.status)},
+        basins=basins[:5],
+        condition_number=condition,
+        bounds_hit=bounds_hit,
+    )
+
+
+def _floor(problem: Problem) -> float:
+    """The objective of residuals that are nothing but rounding in the table."""
+    slope = 2.0 if problem.objective.has_corner else min(problem.objective.slope, 2.0)
+    return 0.5 * slope * RESOLUTION**2 * float(problem.weights.sum())
+
+
+def _free(
+    problem: Problem, theta: np.ndarray, gradient: np.ndarray, majoriser: np.ndarray
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """[P] of bool: coefficients that can move; and the names of those at a bound or whose term has vanished."""
+    low, high = problem.box
+    at_bound = ((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0))
+    information = np.diag(majoriser)
+    vanished = information < FAINT * information.max() if information.max() > 0 else np.zeros(len(theta), bool)
+    stuck = problem.free & (at_bound | vanished)
+    return problem.free & ~stuck, tuple(np.array(problem.law.names())[stuck].tolist())
+
+
+def _optimality(gradient: np.ndarray, hessian: np.ndarray, value: float) -> tuple[float, float]:
+    """(optimality residual, least eigenvalue of the Hessian with unit diagonal)."""
+    if not len(gradient):
+        return 0.0, 1.0
+    size = np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-300))
+    eigenvalues, vectors = np.linalg.eigh(hessian / np.outer(size, size))
+    along = vectors.T @ (gradient / size)
+    if eigenvalues[0] <= 0:
+        return float("inf") if not np.isfinite(along).all() else float(np.abs(along).max()), float(eigenvalues[0])
+    return float(np.sqrt(np.sum(along**2 / eigenvalues) / (2 * value))), float(eigenvalues[0])
+
+
+def jacobian(problem: Problem, theta: np.ndarray) -> np.ndarray:
+    """[R, P]: derivative of the log loss by each fitted coordinate, by central differences of complex-free steps."""
+    step = 1e-6 * np.maximum(np.abs(theta), 1.0)
+    columns = []
+    for index, width in enumerate(step):
+        shift = np.zeros(len(theta))
+        shift[index] = width
+        up, down = problem.predict(theta + shift), problem.predict(theta - shift)
+        columns.append((np.log(up) - np.log(down)) / (2 * width))
+    return np.stack(columns, -1)
+
+
+def condition_number(problem: Problem, theta: np.ndarray, free: np.ndarray | None = None) -> float:
+    """Condition number of the column-normalised log-amplitude Jacobian over the free coefficients."""
+    J = (jacobian(problem, theta) @ problem.ties)[:, problem.free if free is None else free]
+    J = J * np.sqrt(problem.weights)[:, None]
+    size = np.linalg.norm(J, axis=0)
+    if J.shape[1] == 0:
+        return 1.0
+    singular = np.linalg.svd(J / np.where(size > 0, size, 1.0), compute_uv=False)
+    if len(singular) < J.shape[1] or singular[-1] == 0:
+        return 1e300
+    return float(min(singular[0] / singular[-1], 1e300))
+
+
+def _basins(problem: Problem, solution: Solution) -> tuple[Basin, ...]:
+    """The distinct optima among the converged lanes, best first."""
+    done = np.flatnonzero((solution.status == CONVERGED) & np.isfinite(solution.value))
+    done = done[np.argsort(solution.value[done], kind="stable")]
+    basins: list[tuple[float, np.ndarray, int]] = []
+    for lane in done:
+        value, theta = solution.value[lane], solution.theta[lane]
+        if basins and value <= basins[-1][0] + SAME_VALUE * (abs(basins[-1][0]) + _floor(problem)):
+            basins[-1] = (*basins[-1][:2], basins[-1][2] + 1)
+        else:
+            basins.append((value, theta, 1))
+    names = problem.law.names()
+    return tuple(
+        Basin(float(value), dict(zip(names, map(float, problem.to_natural(theta)))), count)
+        for value, theta, count in basins
+    )
+
+
+__all__ = ["SHARP", "Basin", "Certificate", "condition_number", "jacobian", "solve"]

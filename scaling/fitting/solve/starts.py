@@ -1,0 +1,124 @@
+"""Where to start: variable projection over the whole box of the non-linear coefficients.
+
+Given the exponents, most laws are linear in the rest, so a start needs to be searched for in few dimensions only and
+the rest is one small least squares problem (Golub and Pereyra 1973), re-weighted a few times to resist outliers. On
+log residuals that is an approximation, which is why it only proposes.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from scaling.fitting.laws import Law
+from scaling.fitting.solve.problem import Problem
+
+#: Share of the mean loss given to a term that the linear problem sets to nought, so that it can come back.
+FAINT_SHARE = 1e-3
+
+
+def propose(problem: Problem, count: int, seed: int = 0) -> np.ndarray:
+    """`count` starts [S, P] in fitted coordinates, the most promising first."""
+    law = problem.law
+    rest = _rest(problem, count, seed)
+    if law.linear:
+        with np.errstate(all="ignore"):
+            target, basis = law.linearise({n: v[:, None] for n, v in rest.items()}, problem.loss, **problem.columns)
+            coefficients = _project(problem, target, basis)
+            params = law.assemble(rest, coefficients)
+    else:
+        params = rest
+    values = np.stack([np.broadcast_to(params[name], (count,)) for name in law.names()], -1).astype(np.float64)
+    theta = problem.constrain(problem.to_fitted(values))
+    theta = theta[np.isfinite(theta).all(-1)]
+    with np.errstate(all="ignore"):
+        values = problem.to_natural(theta)
+        predicted = law(*(values[:, k, None] for k in range(values.shape[1]))).loss(**problem.columns)
+        residual = problem.objective.residual(problem.loss, predicted)
+        score = np.sum(problem.weights * problem.objective.rho(residual), -1)
+    usable = np.isfinite(score)
+    return theta[usable][np.argsort(score[usable], kind="stable")]
+
+
+def _rest(problem: Problem, count: int, seed: int) -> dict[str, np.ndarray]:
+    """Evenly spread values [S] of the coefficients that the linear problem does not give."""
+    law = problem.law
+    names = [name for name in law.names() if name not in law.linear]
+    box = {name: _range(law, problem, name) for name in names if name not in problem.pin}
+    points = _spread(count, len(box), seed)
+    values = {}
+    for (name, (low, high)), unit in zip(box.items(), points.T):
+        ratio = low > 0 and high / low > 30
+        values[name] = low * (high / low) ** unit if ratio else low + (high - low) * unit
+    values.update({name: np.full(count, float(problem.pin[name])) for name in names if name in problem.pin})
+    for follower, leader in problem.tie.items():
+        if follower in values and leader in values:
+            values[follower] = values[leader]
+    return {name: values[name] for name in names}
+
+
+def _range(law: type[Law], problem: Problem, name: str) -> tuple[float, float]:
+    """The box of a coefficient: the law's own, inside the user's bounds."""
+    box = law.search_box(problem.loss, **problem.columns)
+    if name not in box and name not in problem.bound:
+        raise ValueError(
+            f"{law.name}: no range to search for {name}. Give the class `search = {{{name!r}: (low, high)}}`, "
+            f"or bound it: --bound {name}=low:high."
+        )
+    least, most = problem.bound.get(name, (-np.inf, np.inf))
+    low, high = box.get(name, (least, most))
+    if max(low, least) < min(high, most):
+        return max(low, least), min(high, most)
+    return (least, most) if np.isfinite([least, most]).all() else (max(low, least), max(low, least) + 1.0)
+
+
+def _spread(count: int, dimensions: int, seed: int) -> np.ndarray:
+    """[S, K] in (0, 1): the additive recurrence of Roberts 2018, even in any number of dimensions."""
+    phi = 2.0
+    for _ in range(64):
+        phi = (1 + phi) ** (1 / (dimensions + 1))
+    steps = phi ** -np.arange(1.0, dimensions + 1)
+    return (0.5 + 0.618034 * seed + np.arange(1, count + 1)[:, None] * steps) % 1.0
+
+
+def _project(problem: Problem, target: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """The linear coefficients [S, K] of least re-weighted squares, those that must be positive not below nought."""
+    law, K = problem.law, basis.shape[-1]
+    positive = np.array([name in law.positive for name in law.linear])
+    pinned = np.array([name in problem.pin for name in law.linear])
+    fixed = np.array([problem.pin.get(name, 0.0) for name in law.linear])
+    target = target - basis @ fixed
+    scale = np.abs(target) + 1e-300
+    weights = problem.weights / scale**2
+    for _ in range(3):
+        x = _positive_least_squares(np.where(pinned, 0.0, basis), target, weights, positive & ~pinned)
+        residual = np.abs(target - np.einsum("srk,sk->sr", basis, x * ~pinned)) / scale
+        middle = np.median(residual, -1, keepdims=True) + 1e-12
+        weights = problem.weights / scale**2 / np.maximum(1.0, residual / (2 * middle))
+    size = np.abs(target).mean(-1, keepdims=True) / np.maximum(np.abs(basis).mean(1), 1e-300)
+    x = np.where(positive & ~(x > 0), FAINT_SHARE * size, x)
+    return np.where(pinned, fixed, x).reshape(-1, K)
+
+
+def _positive_least_squares(
+    basis: np.ndarray, target: np.ndarray, weights: np.ndarray, positive: np.ndarray
+) -> np.ndarray:
+    """Least squares [S, K] with x >= 0 where asked: the best of all sets of positive coefficients at nought."""
+    K = basis.shape[-1]
+    size = np.sqrt(np.einsum("sr,srk->sk", weights, basis**2)) + 1e-300
+    scaled = basis / size[:, None, :]
+    gram = np.einsum("srk,sr,srj->skj", scaled, weights, scaled)
+    right = np.einsum("srk,sr,sr->sk", scaled, weights, target)
+    best, least = np.zeros_like(right), np.full(len(right), np.inf)
+    for dropped in itertools.product((False, True), repeat=K):
+        off = np.array(dropped)
+        if np.any(off & ~positive):
+            continue
+        keep = ~off
+        matrix = gram * np.outer(keep, keep) + np.diag(off * 1.0) + 1e-13 * np.eye(K)
+        x = np.linalg.solve(matrix, (right * keep)[..., None])[..., 0]
+        cost = np.einsum("sk,skj,sj->s", x, gram, x) - 2 * np.einsum("sk,sk->s", x, right)
+        better = np.all((x >= 0) | ~positive, -1) & (cost < least)
+        best, least = np.where(better[:, None], x, best), np.where(better, cost, least)
+    return best / size
