@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 _LETTERS = {0: "", 3: "k", 6: "M", 9: "B", 12: "T"}
 
@@ -26,9 +27,9 @@ def plain(value: float, digits: int = 4) -> str:
 
 def usd(value: float) -> str:
     """Dollars: $12.40, $5.2k, $1.25M, $30B."""
-    if abs(value) < 1000:
-        return f"${value:.2f}" if value == value else "-"
-    return "$" + count(value)
+    if math.isnan(value):
+        return _unbounded(value)
+    return f"${value:.2f}" if abs(value) < 1000 else "$" + count(value)
 
 
 def hours(value: float) -> str:
@@ -65,10 +66,10 @@ def _exponent(size: float) -> int:
     return math.floor(math.log10(abs(size)) + 1e-12) if size else 0
 
 
-def _sign(value: float, write: object) -> str:
+def _sign(value: float, write: Callable[[float], str]) -> str:
     if not math.isfinite(value):
         return _unbounded(value)
-    return ("-" if value < 0 else "") + write(abs(float(value)))  # type: ignore[operator]
+    return ("-" if value < 0 else "") + write(abs(float(value)))
 
 
 def _unbounded(value: float) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from scaling.fitting import isoflop
+from scaling.fitting.solve import FitError
 from scaling.runs import Runs
 
 
@@ -37,18 +38,18 @@ class Study:
         return 10 * float(self.runs.C.max()) if self.flops is None else self.flops
 
     @cached_property
-    def approach1(self) -> Any:
+    def approach1(self) -> isoflop.Frontier | None:
         """Approach 1 on these runs; None where they do not allow it."""
         return _where_possible(isoflop.approach1, self.runs)
 
     @cached_property
-    def approach2(self) -> Any:
+    def approach2(self) -> isoflop.Frontier | None:
         """Approach 2 on these runs; None where they do not allow it."""
         return _where_possible(isoflop.approach2, self.runs)
 
 
-def _where_possible(approach: Any, runs: Runs) -> Any:
+def _where_possible(approach: Callable[[Runs], isoflop.Frontier], runs: Runs) -> isoflop.Frontier | None:
     try:
         return approach(runs)
-    except ValueError:
+    except FitError:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from scaling.fitting.isoflop import Frontier
 from scaling.reporting.figures import style
-from scaling.reporting.figures.sweep import kept
 from scaling.runs import Runs
 
 if TYPE_CHECKING:
@@ -20,23 +20,21 @@ if TYPE_CHECKING:
 
 @style.drawn
 def power_laws(
-    runs: Runs, fit: Fit | None = None, approach2: Any = None, beside: Mapping[str, Any] | None = None
+    runs: Runs, fit: Fit | None = None, approach2: Frontier | None = None, beside: Mapping[str, Any] | None = None
 ) -> Figure:
     """N*(C), D*(C) and D/N: the law's optimum with its bootstrap band, Approach 2, and published laws `beside`."""
-    if fit is None and not kept(approach2):
+    if fit is None and approach2 is None:
         return style.missing("No optimum to draw: neither a fit nor a vertex of Approach 2.", "Run `scaling fit`.")
     figure, [axes] = style.panels(3, width=9.6, height=3.5)
     C = np.geomspace(runs.C.min() / 3, runs.C.max() * 30, 60)
     if fit is not None:
         _band(axes, C, fit)
         _optimum(axes, C, fit.law.optimum(C), color=style.ink(), lw=1.8, label="fitted law")
-    if kept(approach2):
-        found = {name: np.array([getattr(vertex, name) for vertex in kept(approach2)]) for name in ("C", "N", "D")}
-        _optimum(
-            axes, C, (approach2.N(C), approach2.D(C)), color=style.SERIES[1], ls=style.DASHES[1], label="Approach 2"
-        )
-        _optimum(axes, found["C"], (found["N"], found["D"]), marker="*", ms=10, ls="", mfc=style.ink("paper"),
-                 color=style.SERIES[1], label="vertex")  # fmt: skip
+    if approach2 is not None:
+        how = {"color": style.SERIES[1]}
+        _optimum(axes, C, approach2.optimum(C), ls=style.DASHES[1], label="Approach 2", **how)
+        C_kept, *found = (np.array([getattr(vertex, name) for vertex in approach2.kept]) for name in ("C", "N", "D"))
+        _optimum(axes, C_kept, found, marker="*", ms=10, ls="", mfc=style.ink("paper"), label="vertex", **how)
     for i, (name, law) in enumerate((beside or {}).items()):
         _optimum(axes, C, law.optimum(C), color=style.SERIES[2 + i % 4], ls=style.DASHES[2 + i % 4], lw=1.1, label=name)
     for panel, label, title in zip(
@@ -53,7 +51,7 @@ def power_laws(
     return figure
 
 
-def _optimum(axes: np.ndarray, C: np.ndarray, optimum: tuple[np.ndarray, np.ndarray], **how: Any) -> None:
+def _optimum(axes: np.ndarray, C: np.ndarray, optimum: Sequence[np.ndarray], **how: Any) -> None:
     N, D = optimum
     for panel, values in zip(axes, (N, D, D / N)):
         panel.plot(C, values, **how)

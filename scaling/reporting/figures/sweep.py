@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from scaling.fitting import isoflop as approaches
+from scaling.fitting.isoflop import Budget, Frontier, budgets
 from scaling.reporting import numbers
 from scaling.reporting.figures import style
 from scaling.runs import Runs
@@ -19,56 +19,44 @@ if TYPE_CHECKING:
 
 
 @style.drawn
-def isoflop(runs: Runs, fit: Fit | None = None, approach2: Any = None) -> Figure:
-    """Loss against N at each budget: the runs, the law's own curve through them, and the vertices of Approach 2."""
-    curves = [index for index in approaches.budgets(runs) if len(np.unique(runs.N[index])) > 1]
-    if not curves:
-        return style.missing(
-            "No isoFLOP curve: no two runs of different N have the same compute.",
-            "Train several sizes at one budget: `scaling sweep` with budgets and sizes.",
-        )
+def isoflop(runs: Runs, fit: Fit | None = None, approach2: Frontier | None = None) -> Figure:
+    """Loss against N at each budget: the runs, the law's own curve through them, and the vertices of Approach 2.
+
+    Runs that belong to no budget of four sizes are grey.
+    """
+    found = budgets(runs)
     figure, [[axes]] = style.panels(width=6.8, height=4.3)
-    for i, (index, colour) in enumerate(zip(curves, style.ramps(len(curves)))):
-        marker = style.MARKERS[i] if len(curves) <= style.MOST_IN_LEGEND else "o"
-        axes.plot(runs.N[index], runs.loss[index], marker, color=colour, mec=style.ink("paper"), mew=0.4, zorder=3)
+    alone = np.setdiff1d(np.arange(len(runs)), np.concatenate([[], *(budget.rows for budget in found)]))
+    if alone.size:
+        axes.plot(runs.N[alone], runs.loss[alone], "o", ms=3, color=style.ink("soft"), alpha=0.5, mew=0, zorder=1)
+    for i, (budget, colour) in enumerate(zip(found, style.ramps(len(found)))):
+        marker = style.MARKERS[i] if len(found) <= style.MOST_IN_LEGEND else "o"
+        N = runs.N[budget.rows]
+        axes.plot(N, runs.loss[budget.rows], marker, color=colour, mec=style.ink("paper"), mew=0.4, zorder=3)
         if fit is not None:
-            N = _fine(runs.N[index])
-            axes.plot(N, fit.law.loss(N, tokens_at(runs, index, N)), color=colour, zorder=2)
-    for vertex in kept(approach2):
-        axes.plot(
-            vertex.N,
-            vertex.loss,
-            "*",
-            ms=11 if len(curves) <= style.MOST_IN_LEGEND else 8,
-            mfc=style.ink("paper"),
-            mec=style.ink(),
-            mew=1.1,
-            zorder=4,
-        )
+            sizes = np.geomspace(N.min() / 1.15, N.max() * 1.15, 200)
+            axes.plot(sizes, fit.law.loss(sizes, _tokens(runs, budget, sizes)), color=colour, zorder=2)
+    vertices = approach2.kept if approach2 else ()
+    for vertex in vertices:
+        size = 11 if len(found) <= style.MOST_IN_LEGEND else 8
+        axes.plot(vertex.N, vertex.loss, "*", ms=size, mfc=style.ink("paper"), mec=style.ink(), mew=1.1, zorder=4)
     style.parameters(axes)
     style.losses(axes, runs)
     axes.set_title("isoFLOP curves")
-    _frame(axes, runs.loss[np.concatenate(curves)])
-    _line_key(axes, fit is not None, bool(kept(approach2)))
-    _budget_key(figure, axes, [float(np.median(runs.C[index])) for index in curves])
+    _frame(axes, runs.loss[np.concatenate([b.rows for b in found])] if found else runs.loss)
+    if found:
+        _line_key(axes, fit is not None, bool(vertices))
+        _budget_key(figure, axes, [budget.C for budget in found])
+    else:
+        figure.supxlabel("No isoFLOP curve: no budget has four sizes or more.", fontsize=8.5, color=style.ink("soft"))
     return figure
 
 
-def kept(approach2: Any) -> list[Any]:
-    """The vertices that Approach 2 put its power law through."""
-    return [] if approach2 is None else [vertex for vertex in approach2.vertices if vertex.kept]
-
-
-def tokens_at(runs: Runs, index: np.ndarray, N: np.ndarray) -> np.ndarray:
-    """D that the budget of the runs `index` buys at N, by their own FLOPs per parameter and token, log-interpolated."""
-    order = np.argsort(runs.N[index])
-    known, rate = runs.N[index][order], (runs.C / (runs.N * runs.D))[index][order]
-    return np.median(runs.C[index]) / (N * np.interp(np.log(N), np.log(known), rate))
-
-
-def _fine(N: np.ndarray, beyond: float = 1.15) -> np.ndarray:
-    """A fine log-spaced range over N and a little beyond."""
-    return np.geomspace(N.min() / beyond, N.max() * beyond, 200)
+def _tokens(runs: Runs, budget: Budget, N: np.ndarray) -> np.ndarray:
+    """D that a budget buys at N, by its own runs' FLOPs per parameter and token, interpolated in log N."""
+    rows = budget.rows[np.argsort(runs.N[budget.rows])]
+    rate = np.interp(np.log(N), np.log(runs.N[rows]), (runs.C / (runs.N * runs.D))[rows])
+    return budget.C / (N * rate)
 
 
 def _frame(axes: Axes, loss: np.ndarray) -> None:
@@ -99,8 +87,12 @@ def _budget_key(figure: Figure, axes: Axes, budgets: list[float]) -> None:
     figure.legend(handles=handles[::-1], loc="outside right center", title="budget,\nFLOPs", title_fontsize=7.5)
 
 
+#: A training curve is drawn with at most this many of its points, spread evenly in log tokens.
+MOST_POINTS = 150
+
+
 @style.drawn
-def training_curves(runs: Runs, approach1: Any = None) -> Figure:
+def training_curves(runs: Runs, approach1: Frontier | None = None) -> Figure:
     """Training loss against the compute spent so far, one line a run, with the envelope of Approach 1."""
     rows = [(row, np.asarray(runs.curves[run], float)) for row, run in enumerate(runs.id) if runs.curves.get(run)]
     if not rows:
@@ -111,11 +103,13 @@ def training_curves(runs: Runs, approach1: Any = None) -> Figure:
     figure, [[axes]] = style.panels(width=6.8, height=4.3)
     position = style.log_position(runs.N)
     for row, curve in rows:
+        curve = curve[np.unique(np.geomspace(1, len(curve), MOST_POINTS).astype(int)) - 1]
         spent = runs.C[row] * curve[:, 0] / runs.D[row]
         axes.plot(spent, curve[:, 1], color=style.ramp(position[row]), lw=0.9, alpha=0.9 if len(rows) < 60 else 0.4)
     axes.plot(runs.C, runs.loss, "o", ms=3, color=style.ink(), zorder=3, label="held-out loss at the end")
     if approach1 is not None:
-        axes.plot(approach1.C, approach1.loss, color=style.ink(), ls="--", lw=1.2, zorder=4, label="envelope")
+        envelope = np.array([(vertex.C, vertex.loss) for vertex in approach1.kept])
+        axes.plot(*envelope.T, color=style.SERIES[1], ls="--", lw=1.6, zorder=4, label="envelope (Approach 1)")
     style.flops(axes, label="compute spent, FLOPs")
     style.log_axis(axes, "y", "", "power")
     style.losses(axes, runs)

@@ -160,14 +160,15 @@ def _budgets(study: Study) -> Section:
     rows = [
         [
             numbers.power(vertex.C, 2),
-            numbers.count(vertex.N),
-            numbers.count(vertex.D),
-            numbers.plain(vertex.loss),
-            "yes" if vertex.kept else vertex.reason,
+            str(vertex.runs),
+            *("-" if value is None else write(value) for write, value in (
+                (numbers.count, vertex.N), (numbers.count, vertex.D), (numbers.plain, vertex.loss)
+            )),
+            vertex.left_out or "yes",
         ]
         for vertex in approach2.vertices
-    ]
-    head = ["C, FLOPs", "vertex N", "vertex D", "loss there", "used"]
+    ]  # fmt: skip
+    head = ["C, FLOPs", "runs", "vertex N", "vertex D", "loss there", "used"]
     return Section("Each budget", [Table("Vertices of the isoFLOP parabolas (Approach 2).", head, rows)])
 
 
