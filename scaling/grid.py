@@ -138,6 +138,26 @@ class Grid:
             epochs=_positive(table.get("epochs", 1.0), "epochs"),
         )
 
+    def toml(self) -> str:
+        """The grid as the text of a grid.toml, every shape written out; `Grid.read` gives the same grid back."""
+        lines = [
+            f"name = {json.dumps(self.name)}",
+            f"corpus = {json.dumps(self.corpus)}",
+            f"seeds = {list(self.seeds)}",
+            f"rule = {json.dumps(self.rule)}",
+            f"eval_tokens = {self.eval_tokens}",
+            f"epochs = {self.epochs!r}",
+        ]
+        if self.recipe:
+            lines += ["", "[recipe]", *(f"{key} = {json.dumps(value)}" for key, value in sorted(self.recipe.items()))]
+        for curve in self.curves:
+            lines += ["", "[[isoflop]]", f"budget = {curve.budget!r}", "sizes = ["]
+            for shape in curve.shapes:
+                inside = ", ".join(f"{key} = {value}" for key, value in asdict(shape).items())
+                lines.append(f"    {{ {inside} }}, # N = {shape.N:,}")
+            lines.append("]")
+        return "\n".join(lines) + "\n"
+
     def specs(self, digest: str) -> tuple[RunSpec, ...]:
         """One spec a cell, smallest budget first, on the corpus of this digest.
 

@@ -1,0 +1,75 @@
+"""How long work goes, on stderr: a live display in a terminal, a line a cell elsewhere is too much, so nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from scaling.training.sweep import Status
+
+
+@contextmanager
+def sweep_display(quiet: bool = False) -> Iterator[Callable[[Status], None]]:
+    """A function to call with the status of a sweep; it draws on stderr while stderr is a terminal."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda status: None
+        return
+    bar = Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=console,
+        expand=True,
+    )
+    task = bar.add_task("training", total=1.0, left="")
+    with Live(bar, console=console, refresh_per_second=4, transient=True) as live:
+
+        def show(status: Status) -> None:
+            failed = f", [red]{status.failed} failed[/]" if status.failed else ""
+            left = "" if status.seconds_left is None else f"{duration(status.seconds_left)} left"
+            bar.update(
+                task,
+                description=f"{status.done + status.failed}/{status.total} runs{failed}",
+                completed=status.flops_spent,
+                total=max(status.flops, 1.0),
+                left=left,
+            )
+            live.update(Group(bar, _running(status)))
+
+        yield show
+
+
+def _running(status: Status) -> Table:
+    table = Table(box=None, padding=(0, 2), show_edge=False, header_style="dim")
+    for name in ("N", "D", "C", "step", "loss now", "tokens/s"):
+        table.add_column(name, justify="right")
+    for _, (spec, event) in sorted(status.now.items()):
+        rate = event.step * spec.recipe.batch_tokens / event.seconds if event.seconds else 0.0
+        loss = f"{event.loss:.3f}" if event.loss is not None else "compiling"
+        table.add_row(
+            f"{spec.shape.N:,}", f"{spec.tokens:,}", f"{spec.C:.2e}", f"{event.step:,}/{spec.steps:,}", loss, f"{rate:,.0f}"
+        )  # fmt: skip
+    table.add_section()
+    table.add_row("all", "", "", "", "", f"{status.tokens_per_second:,.0f}")
+    table.add_row("", "", f"{status.flops_per_second / 1e9:.1f} GFLOP/s", "", "", "")
+    return table
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: 8 s, 3 min 20 s, 2 h 05 min, 3 d 4 h."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    if seconds < 86400:
+        return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+    return f"{seconds // 86400} d {seconds % 86400 // 3600} h"
