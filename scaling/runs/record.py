@@ -21,6 +21,7 @@ class Run:
 
     N in parameters, D in tokens, C in FLOPs (exact, causal attention) and `C_6nd` = 6ND, `loss` in nats per
     token on the held-out tokens with its standard error `loss_se`, `curve` as [tokens, loss] pairs of the training loss.
+    `seconds` are those of training; compiling and evaluating are counted apart. `flags` say what is doubtful about it.
     A run with status "failed" has a `reason` and no loss.
     """
 
@@ -40,6 +41,7 @@ class Run:
     epochs: float = 0.0
     seconds: float | None = None
     compile_seconds: float | None = None
+    eval_seconds: float | None = None
     tokens_per_second: float | None = None
     device: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
