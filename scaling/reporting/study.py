@@ -9,6 +9,7 @@ from typing import Any
 
 from scaling.fitting import isoflop
 from scaling.fitting.solve import FitError
+from scaling.planning.allocate.subject import Subject
 from scaling.runs import Runs
 
 
@@ -31,6 +32,11 @@ class Study:
     def fit(self) -> Any:
         """The fit that answers; None where there is none."""
         return self.fits[0] if self.fits else None
+
+    @cached_property
+    def subject(self) -> Subject | None:
+        """The fit that answers, with how it counts FLOPs."""
+        return None if self.fit is None else Subject.of(self.fit)
 
     @property
     def budget(self) -> float:

@@ -10,30 +10,35 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scaling.reporting import numbers
-from scaling.reporting.figures import style
+from scaling.reporting.figures import planned, style
 from scaling.runs import Runs
 
 if TYPE_CHECKING:
     from scaling.fitting.fit import Fit
+    from scaling.planning.allocate import Subject
 
-#: Losses within these shares of the best are marked as as good as the best.
-FLAT = (0.001, 0.005, 0.01)
+#: Sizes that waste at most these shares of the compute are marked.
+FLAT = (0.01, 0.05, 0.2)
 
 
 @style.drawn
-def flatness(fit: Fit, C: float) -> Figure:
-    """Loss against N at C FLOPs, and which N lose less than 0.1%, 0.5% and 1% of the loss."""
+def flatness(fit: Fit | Subject, C: float) -> Figure:
+    """Loss against N at C FLOPs, and which N waste less than 1%, 5% and 20% of the compute."""
     figure, [[axes]] = style.panels(width=6.4, height=4.0)
-    N, D = fit.law.optimum(C)
-    sizes = N * np.geomspace(1 / 12, 12, 400)
-    loss, best = fit.law.loss(sizes, C / (6 * sizes)), fit.law.loss(N, D)
-    for i, share in reversed(list(enumerate(FLAT))):
-        inside = sizes[loss <= best * (1 + share)]
-        text = f"within {100 * share:g}%: {numbers.count(inside[0])} to {numbers.count(inside[-1])}"
+    asked = planned.problem(fit, C)
+    N, D = asked.best()
+    sizes = N * np.geomspace(1 / 12, 12, 401)
+    sizes = sizes[asked.tokens(sizes) > 1]
+    loss, best = asked.loss(sizes, asked.tokens(sizes)), float(asked.loss(N, D))
+    share = planned.effective_share(asked, sizes)
+    for i, wasted in reversed(list(enumerate(FLAT))):
+        inside = sizes[share >= 1 - wasted]
+        text = f"wastes under {100 * wasted:g}%: {numbers.count(inside[0])} to {numbers.count(inside[-1])}"
         axes.axvspan(inside[0], inside[-1], color=style.SERIES[0], alpha=0.28 - 0.08 * i, lw=0, label=text)
     axes.plot(sizes, loss, color=style.ink(), label="fitted law")
     axes.plot(N, best, "*", ms=12, mfc=style.ink("paper"), mec=style.ink(), label=f"N* = {numbers.count(N)}")
-    axes.set_ylim(best - 0.06 * (loss.max() - best) * 0.5, best * 1.04)
+    high = float(np.quantile(loss, 0.9))
+    axes.set_ylim(best - 0.07 * (high - best), high)
     style.parameters(axes)
     style.losses(axes)
     axes.set_title(f"How flat the optimum is at {numbers.power(C)} FLOPs")
@@ -42,20 +47,20 @@ def flatness(fit: Fit, C: float) -> Figure:
 
 
 @style.drawn
-def being_off(fit: Fit, C: float) -> Figure:
-    """Share of C FLOPs that is not wasted when training k N* instead of N*, with the bootstrap's band.
+def being_off(fit: Fit | Subject, C: float) -> Figure:
+    """Share of C FLOPs that still counts when training k N* instead of N*, with the bootstrap's band.
 
     A run off the optimum reaches the loss of an optimal run with less compute; that compute over C is drawn.
-    The band asks each bootstrap law what training k times the fitted N* costs, so it shows what trusting N* risks.
+    The band asks bootstrap laws what training k times the fitted N* costs, so it shows what trusting N* risks.
     """
     figure, [[axes]] = style.panels(width=6.4, height=4.0)
     k = np.geomspace(1 / 10, 10, 81)
-    sizes = k * fit.law.optimum(C)[0]
+    asked = planned.problem(fit, C)
+    sizes = k * asked.best()[0]
     if fit.draws is not None:
-        shares = [effective_share(law, C, sizes) for law in sample(fit)]
-        low, high = np.nanquantile(shares, (0.05, 0.95), axis=0)
+        low, high = np.nanquantile(planned.effective_share(planned.drawn(fit, C), sizes), (0.05, 0.95), axis=0)
         axes.fill_between(k, 100 * low, 100 * high, color=style.SERIES[0], alpha=0.22, lw=0, label="90% bootstrap")
-    share = effective_share(fit.law, C, sizes)
+    share = planned.effective_share(asked, sizes)
     axes.plot(k, 100 * share, color=style.ink(), label="fitted law")
     for at in (1 / 4, 1 / 2, 2, 4):
         value = 100 * np.interp(np.log(at), np.log(k), share)
@@ -68,24 +73,6 @@ def being_off(fit: Fit, C: float) -> Figure:
     axes.set_title(f"The cost of being off at {numbers.power(C)} FLOPs")
     axes.legend(loc="lower center")
     return figure
-
-
-def effective_share(law: object, C: float, N: np.ndarray) -> np.ndarray:
-    """C' / C, [K]: an optimal run with C' FLOPs has the loss that N parameters reach with C."""
-    less = np.geomspace(C / 1e4, C, 200)
-    optimal = law.loss(*law.optimum(less))
-    reached = law.loss(N, C / (6 * N))
-    return np.exp(np.interp(-reached, -optimal, np.log(less / C)))
-
-
-#: A band from bootstrap laws asks at most this many of them, spread evenly over the draws.
-MOST_LAWS = 400
-
-
-def sample(fit: Fit) -> list[object]:
-    """At most `MOST_LAWS` of the fit's bootstrap laws."""
-    rows = np.unique(np.linspace(0, len(fit.draws) - 1, MOST_LAWS).astype(int))
-    return [type(fit.law)(*map(float, fit.draws[row])) for row in rows]
 
 
 @style.drawn

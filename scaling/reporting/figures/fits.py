@@ -11,16 +11,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from scaling.fitting.isoflop import Frontier
-from scaling.reporting.figures import style
+from scaling.reporting.figures import planned, style
 from scaling.runs import Runs
 
 if TYPE_CHECKING:
     from scaling.fitting.fit import Fit
+    from scaling.planning.allocate import Subject
 
 
 @style.drawn
 def power_laws(
-    runs: Runs, fit: Fit | None = None, approach2: Frontier | None = None, beside: Mapping[str, Any] | None = None
+    runs: Runs,
+    fit: Fit | Subject | None = None,
+    approach2: Frontier | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> Figure:
     """N*(C), D*(C) and D/N: the law's optimum with its bootstrap band, Approach 2, and published laws `beside`."""
     if fit is None and approach2 is None:
@@ -29,7 +33,7 @@ def power_laws(
     C = np.geomspace(runs.C.min() / 3, runs.C.max() * 30, 60)
     if fit is not None:
         _band(axes, C, fit)
-        _optimum(axes, C, fit.law.optimum(C), color=style.ink(), lw=1.8, label="fitted law")
+        _optimum(axes, C, planned.problem(fit, C).best(), color=style.ink(), lw=1.8, label="fitted law")
     if approach2 is not None:
         how = {"color": style.SERIES[1]}
         _optimum(axes, C, approach2.optimum(C), ls=style.DASHES[1], label="Approach 2", **how)
@@ -57,19 +61,19 @@ def _optimum(axes: np.ndarray, C: np.ndarray, optimum: Sequence[np.ndarray], **h
         panel.plot(C, values, **how)
 
 
-def _band(axes: np.ndarray, C: np.ndarray, fit: Fit) -> None:
+def _band(axes: np.ndarray, C: np.ndarray, fit: Fit | Subject) -> None:
     """90% of the bootstrap's optima at each C."""
     if fit.draws is None:
         return
-    optima = [law.optimum(C) for law in fit.draw_laws()]
-    N, D = np.array([N for N, _ in optima]), np.array([D for _, D in optima])
+    coarse = np.geomspace(C[0], C[-1], 15)
+    N, D = planned.drawn(fit, coarse).best()
     for panel, values in zip(axes, (N, D, D / N)):
         low, high = np.nanquantile(values, (0.05, 0.95), axis=0)
-        panel.fill_between(C, low, high, color=style.SERIES[0], alpha=0.22, lw=0, label="90% bootstrap")
+        panel.fill_between(coarse, low, high, color=style.SERIES[0], alpha=0.22, lw=0, label="90% bootstrap")
 
 
 @style.drawn
-def residuals(runs: Runs, fit: Fit) -> Figure:
+def residuals(runs: Runs, fit: Fit | Subject) -> Figure:
     """Observed over predicted loss, in percent, against N, D and C, and as a distribution."""
     percent = 100 * np.expm1(np.log(runs.loss) - np.log(fit.law.loss(runs.N, runs.D)))
     figure, axes = style.panels(2, 2, width=7.2, height=5.0)
@@ -104,7 +108,7 @@ def _distribution(panel: Axes, percent: np.ndarray) -> None:
 
 
 @style.drawn
-def surface(runs: Runs, fit: Fit) -> Figure:
+def surface(runs: Runs, fit: Fit | Subject) -> Figure:
     """The law's loss over N and D: contours, the runs, lines of equal compute, and the efficient frontier."""
     figure, [[axes]] = style.panels(width=6.8, height=4.8)
     N, D = (np.geomspace(values.min() / 2, values.max() * 2, 120) for values in (runs.N, runs.D))
@@ -112,9 +116,8 @@ def surface(runs: Runs, fit: Fit) -> Figure:
     levels = _levels(runs.loss)
     axes.contourf(N, D, loss, levels, colors=style.ramps(len(levels) - 1)[::-1], alpha=0.35, extend="both")
     lines = axes.contour(N, D, loss, levels, colors=style.ink("soft"), linewidths=0.7)
-    C = np.geomspace(6 * N[0] * D[0], 6 * N[-1] * D[-1], 200)
-    best = fit.law.optimum(C)
-    axes.plot(*best, color=style.ink(), lw=2, label="efficient frontier")
+    C = np.geomspace(6 * N[0] * D[0], 6 * N[-1] * D[-1], 100)
+    axes.plot(*planned.problem(fit, C).best(), color=style.ink(), lw=2, label="efficient frontier")
     axes.plot(runs.N, runs.D, "o", color=style.SERIES[1], mec=style.ink("paper"), mew=0.5, ms=4.5, label="run")
     axes.set_xlim(N[0], N[-1])
     axes.set_ylim(D[0], D[-1])

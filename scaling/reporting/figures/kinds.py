@@ -37,13 +37,13 @@ KINDS: dict[str, Kind] = {
         "that is best for its budget; stars are the vertices of Approach 2's parabolas.",
     ),
     "power-laws": Kind(
-        lambda s: power_laws(s.runs, s.fit, s.approach2),
+        lambda s: power_laws(s.runs, s.subject, s.approach2),
         False,
         "The best number of parameters and of tokens, and tokens per parameter, against compute. Grey is what was trained; "
         "the band holds 90% of the bootstrap.",
     ),
     "surface": Kind(
-        lambda s: surface(s.runs, s.fit),
+        lambda s: surface(s.runs, s.subject),
         True,
         "The law's loss over parameters and tokens, with the runs and the efficient frontier.",
     ),
@@ -59,22 +59,22 @@ KINDS: dict[str, Kind] = {
         "not describe.",
     ),
     "corner": Kind(
-        lambda s: corner(s.fit),
+        lambda s: corner(s.subject),
         True,
         "The bootstrap's coefficients: darker regions hold 50% of the draws, lighter 90%. The cross is the fitted value.",
     ),
     "answers": Kind(
-        lambda s: answers(s.fit, s.budget),
+        lambda s: answers(s.subject, s.budget),
         True,
         "The bootstrap's answers: the exponent of N*(C), and N*, D* and the loss at one budget.",
     ),
     "flatness": Kind(
-        lambda s: flatness(s.fit, s.budget),
+        lambda s: flatness(s.subject, s.budget),
         True,
         "Loss against parameters at one budget, and which sizes lose next to nothing.",
     ),
     "being-off": Kind(
-        lambda s: being_off(s.fit, s.budget),
+        lambda s: being_off(s.subject, s.budget),
         True,
         "The share of the compute that still counts when a model k times the best size is trained.",
     ),

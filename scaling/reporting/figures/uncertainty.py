@@ -11,11 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy.ndimage import gaussian_filter
 
+from scaling.planning.allocate.problem import Problem
 from scaling.reporting import numbers
-from scaling.reporting.figures import style
+from scaling.reporting.figures import planned, style
 
 if TYPE_CHECKING:
     from scaling.fitting.fit import Fit
+    from scaling.planning.allocate import Subject
 
 NO_BOOTSTRAP = ("This fit has no bootstrap, so there is no spread to draw.", "Fit again with resamples: `scaling fit`.")
 
@@ -24,7 +26,7 @@ WIDE = 3.0
 
 
 @style.drawn
-def corner(fit: Fit) -> Figure:
+def corner(fit: Fit | Subject) -> Figure:
     """Bootstrap of the law's coefficients, each alone and each pair; regions hold 50% and 90% of the draws."""
     if fit.draws is None:
         return style.missing(*NO_BOOTSTRAP)
@@ -33,21 +35,25 @@ def corner(fit: Fit) -> Figure:
 
 
 @style.drawn
-def answers(fit: Fit, C: float) -> Figure:
+def answers(fit: Fit | Subject, C: float) -> Figure:
     """Bootstrap of what is asked of the law at C FLOPs: the exponent a, N*, D* and the loss there."""
     if fit.draws is None:
         return style.missing(*NO_BOOTSTRAP)
-    draws = [_answer(law, C) for law in fit.draw_laws()]
-    columns = {name: np.array([draw[name] for draw in draws]) for name in draws[0]}
+    pair = np.array([C, C * 1.01])
+    columns = {name: values.ravel() for name, values in _answer(planned.drawn(fit, pair)).items()}
+    best = {name: float(value) for name, value in _answer(planned.problem(fit, pair)).items()}
     return _corner(
-        columns, _answer(fit.law, C), {"N*": numbers.count, "D*": numbers.count},
+        columns, best, {"N*": numbers.count, "D*": numbers.count},
         f"Bootstrap of the answer at {numbers.power(C)} FLOPs",
     )  # fmt: skip
 
 
-def _answer(law: object, C: float) -> dict[str, float]:
-    (N, more), (D, _) = law.optimum(np.array([C, C * 1.01]))
-    return {"a": float(np.log(more / N) / np.log(1.01)), "N*": float(N), "D*": float(D), "loss": float(law.loss(N, D))}
+def _answer(asked: Problem) -> dict[str, np.ndarray]:
+    """a, N*, D* and the loss at the first of two neighbouring C, from [..., 2] optima."""
+    N, D = asked.best()
+    loss = asked.loss(N, D)
+    a = np.log(N[..., 1] / N[..., 0]) / np.log(asked.lines[0].limit[1] / asked.lines[0].limit[0])
+    return {"a": a, "N*": N[..., 0], "D*": D[..., 0], "loss": loss[..., 0]}
 
 
 def _corner(
