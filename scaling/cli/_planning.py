@@ -169,14 +169,17 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
     from rich.table import Table
 
     terminal = sys.stdout.isatty()
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD if terminal else None, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(
             column, justify="left" if index == 0 or column in words.split(",") else "right", overflow="fold"
         )
     for row in rows:
         table.add_row(*[str(cell) for cell in row])
-    Console(width=None if terminal else 400, highlight=False, markup=False).print(table)
+    console = Console(width=None if terminal else 400, highlight=False, markup=False)
+    if title:
+        console.print(title, style="bold" if terminal else "")
+    console.print(table)
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]], title: str = "") -> None:

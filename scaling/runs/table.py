@@ -34,6 +34,7 @@ COLUMNS = {
     "bits_per_byte": "held-out loss, bits per byte of text",
     "seconds": "wall-clock of training without compiling",
     "compile_seconds": "wall-clock of compiling",
+    "eval_seconds": "wall-clock of evaluating on the held-out tokens",
     "tokens_per_second": "training throughput",
     "steps": "optimiser steps",
     "epochs": "passes over the training tokens",
