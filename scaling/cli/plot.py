@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from scaling.cli import emit_json
+from scaling.cli import _runs, emit_json
 
 EXAMPLES = """\
 examples:
@@ -18,9 +18,7 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `scaling plot`."""
     parser.add_argument("kind", metavar="KIND", help="which figure; an unknown name lists them all")
-    parser.add_argument(
-        "runs", metavar="RUNS", type=Path, help="a folder of records, or a CSV, JSON, JSONL or Parquet table"
-    )
+    _runs.add_options(parser)
     parser.add_argument("fit", metavar="FIT", type=Path, nargs="?", help="a fit's JSON; most figures need one")
     parser.add_argument(
         "-o", "--out", type=Path, metavar="FILE", help="where to: .png, .pdf or .svg (default KIND.png)"
@@ -38,14 +36,13 @@ def run(args: argparse.Namespace) -> None:
     from scaling.fitting.fit import Fit
     from scaling.reporting import figures
     from scaling.reporting.study import Study
-    from scaling.runs import Runs
 
     if args.kind not in figures.KINDS:
         raise ValueError(f"no figure {args.kind!r}; there are {', '.join(figures.KINDS)}.")
     if args.flops is not None and not 0 < args.flops < float("inf"):
         raise ValueError(f"--flops {args.flops}: needed a positive number.")
     fits = [] if args.fit is None else [Fit.read(args.fit)]
-    study = Study(Runs.read(args.runs), fits, flops=args.flops)
+    study = Study(_runs.read(args), fits, flops=args.flops)
     with figures.dark() if args.dark else nullcontext():
         path = figures.save(figures.KINDS[args.kind].of(study), args.out or Path(f"{args.kind}.png"))
     if args.json:

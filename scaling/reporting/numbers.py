@@ -40,6 +40,11 @@ def hours(value: float) -> str:
     return f"{_short(value / 8766, 3)} years" if math.isfinite(value) else _unbounded(value)
 
 
+def hours_alone(value: float) -> str:
+    """Device-hours, which stay hours whatever their number: 0.2, 350, 1.2M."""
+    return count(value) if abs(value) >= 1000 else power(value)
+
+
 def _lettered(size: float, digits: int) -> str:
     size = float(f"{size:.{digits}g}")
     thousands = min(12, max(0, 3 * (_exponent(size) // 3)))

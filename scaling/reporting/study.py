@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from scaling.fitting import isoflop
-from scaling.fitting.solve import FitError
-from scaling.planning.allocate.subject import Subject
+from scaling.fitting.fit import Fit, FitError
+from scaling.planning.allocate import Allocation, Subject
 from scaling.runs import Runs
 
 
@@ -22,14 +21,14 @@ class Study:
     """
 
     runs: Runs
-    fits: Sequence[Any] = ()
-    allocations: Sequence[Any] = ()
+    fits: Sequence[Fit] = ()
+    allocations: Sequence[Allocation] = ()
     flops: float | None = None
     title: str = "Scaling report"
     commands: Sequence[str] = ()
 
     @property
-    def fit(self) -> Any:
+    def fit(self) -> Fit | None:
         """The fit that answers; None where there is none."""
         return self.fits[0] if self.fits else None
 

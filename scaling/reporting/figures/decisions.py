@@ -58,7 +58,9 @@ def being_off(fit: Fit | Subject, C: float) -> Figure:
     asked = planned.problem(fit, C)
     sizes = k * asked.best()[0]
     if fit.draws is not None:
-        low, high = np.nanquantile(planned.effective_share(planned.drawn(fit, C), sizes), (0.05, 0.95), axis=0)
+        low, high = np.nanquantile(
+            planned.effective_share(planned.drawn(fit, C, planned.SHARES), sizes), (0.05, 0.95), axis=0
+        )
         axes.fill_between(k, 100 * low, 100 * high, color=style.SERIES[0], alpha=0.22, lw=0, label="90% bootstrap")
     share = planned.effective_share(asked, sizes)
     axes.plot(k, 100 * share, color=style.ink(), label="fitted law")

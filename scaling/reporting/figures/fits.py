@@ -66,7 +66,7 @@ def _band(axes: np.ndarray, C: np.ndarray, fit: Fit | Subject) -> None:
     if fit.draws is None:
         return
     coarse = np.geomspace(C[0], C[-1], 15)
-    N, D = planned.drawn(fit, coarse).best()
+    N, D = planned.drawn(fit, coarse, len(coarse)).best()
     for panel, values in zip(axes, (N, D, D / N)):
         low, high = np.nanquantile(values, (0.05, 0.95), axis=0)
         panel.fill_between(coarse, low, high, color=style.SERIES[0], alpha=0.22, lw=0, label="90% bootstrap")

@@ -28,7 +28,16 @@ def isoflop(runs: Runs, fit: Fit | None = None, approach2: Frontier | None = Non
     figure, [[axes]] = style.panels(width=6.8, height=4.3)
     alone = np.setdiff1d(np.arange(len(runs)), np.concatenate([[], *(budget.rows for budget in found)]))
     if alone.size:
-        axes.plot(runs.N[alone], runs.loss[alone], "o", ms=3, color=style.ink("soft"), alpha=0.5, mew=0, zorder=1)
+        axes.plot(
+            runs.N[alone],
+            runs.loss[alone],
+            "o",
+            ms=3 if found else 5,
+            color=style.ink("soft"),
+            alpha=0.6,
+            mew=0,
+            zorder=1,
+        )
     for i, (budget, colour) in enumerate(zip(found, style.ramps(len(found)))):
         marker = style.MARKERS[i] if len(found) <= style.MOST_IN_LEGEND else "o"
         N = runs.N[budget.rows]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 from scipy.ndimage import gaussian_filter
 
-from scaling.planning.allocate.problem import Problem
+from scaling.planning.allocate import Problem
 from scaling.reporting import numbers
 from scaling.reporting.figures import planned, style
 
@@ -40,7 +40,7 @@ def answers(fit: Fit | Subject, C: float) -> Figure:
     if fit.draws is None:
         return style.missing(*NO_BOOTSTRAP)
     pair = np.array([C, C * 1.01])
-    columns = {name: values.ravel() for name, values in _answer(planned.drawn(fit, pair)).items()}
+    columns = {name: values.ravel() for name, values in _answer(planned.drawn(fit, pair, 2)).items()}
     best = {name: float(value) for name, value in _answer(planned.problem(fit, pair)).items()}
     return _corner(
         columns, best, {"N*": numbers.count, "D*": numbers.count},
@@ -72,9 +72,9 @@ def _corner(
             else:
                 _pair(panel, columns[left], columns[below], best[left], best[below])
             if j <= i:
-                _corner_axis(panel, "x", left, columns[left], writers.get(left, numbers.power), i == len(names) - 1)
+                _corner_axis(panel, "x", left, columns[left], writers.get(left), i == len(names) - 1)
             if j < i:
-                _corner_axis(panel, "y", below, columns[below], writers.get(below, numbers.power), j == 0)
+                _corner_axis(panel, "y", below, columns[below], writers.get(below), j == 0)
     figure.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
     return figure
 
@@ -114,14 +114,16 @@ def _pair(panel: Axes, x: np.ndarray, y: np.ndarray, best_x: float, best_y: floa
     panel.plot(best_x, best_y, "+", color=style.ink(), ms=7, mew=1.2)
 
 
-def _corner_axis(panel: Axes, which: str, name: str, values: np.ndarray, write: Callable, outer: bool) -> None:
+def _corner_axis(panel: Axes, which: str, name: str, values: np.ndarray, write: Callable | None, outer: bool) -> None:
     axis = getattr(panel, f"{which}axis")
     if _wide(values):
         style.log_axis(panel, which, "", "power", most=3)
     else:
         axis.set_major_locator(MaxNLocator(3))
+        axis.set_major_formatter(
+            FuncFormatter(lambda value, _: write(value)) if write else ScalarFormatter(useOffset=False)
+        )
     getattr(panel, f"set_{which}lim")(*_ends(values))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
     axis.set_label_text(name if outer else "")
     panel.tick_params(axis=which, labelsize=7, **{("labelbottom" if which == "x" else "labelleft"): outer})
     if which == "x":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from scaling.fitting.fit import Fit
+from scaling.planning.allocate import Allocation
 from scaling.reporting import figures, numbers
 from scaling.reporting.study import Study
 from scaling.runs import Runs
@@ -66,42 +68,85 @@ def story(study: Study) -> list[Section]:
 
 def _answer(study: Study) -> Section:
     blocks: list[Block] = [Paragraph(_sentence(answer), "answer") for answer in study.allocations]
+    said = [text for answer in study.allocations for text in answer.warnings]
     if study.fit is not None:
-        blocks += [Paragraph(str(warning), "warning") for warning in study.fit.warnings]
+        said += [f"{warned.message} {warned.remedy}" for warned in study.fit.warnings]
+    blocks += [Paragraph(text, "warning") for text in dict.fromkeys(said)]
     if study.allocations:
         blocks.append(_allocation_table(study.allocations))
+        blocks.append(_cost_table(study.allocations))
     return Section("The answer", blocks)
 
 
-def _sentence(answer: Any) -> str:
+def _sentence(answer: Allocation) -> str:
     return (
         f"With {numbers.power(answer.C)} FLOPs: train {numbers.count(answer.N)} parameters on {numbers.count(answer.D)} "
-        f"tokens ({numbers.plain(answer.D / answer.N, 3)} a parameter); the law predicts a loss of "
-        f"{numbers.plain(answer.loss)} nats per token."
+        f"tokens ({numbers.plain(answer.tokens_per_parameter, 3)} a parameter); the law predicts a loss of "
+        f"{numbers.plain(answer.loss)}."
     )
 
 
-def _allocation_table(answers: Sequence[Any]) -> Table:
+def _allocation_table(answers: Sequence[Allocation]) -> Table:
+    rows = [
+        [
+            numbers.power(answer.C),
+            _ranged(numbers.count, answer.N, answer.intervals, "N"),
+            _ranged(numbers.count, answer.D, answer.intervals, "D"),
+            _ranged(numbers.plain, answer.loss, answer.intervals, "loss"),
+            _ranged(_ratio, answer.tokens_per_parameter, answer.intervals, "tokens_per_parameter"),
+            "; ".join(
+                f"{share}: {numbers.count(low)} to {numbers.count(high)}"
+                for share, (low, high) in (answer.flat or {}).items()
+            ),
+        ]
+        for answer in answers
+    ]
+    head = ["C, FLOPs", "N*", "D*, tokens", "loss", "D*/N*", "N that cost no more of the compute than"]
+    return Table(f"What to train{_level(answers[0].intervals)}.", head, rows)
+
+
+#: Column of the cost table -> the name of the cost and how it is written.
+COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "device-hours": ("device_hours", numbers.hours_alone),
+    "dollars": ("usd", numbers.usd),
+    "kWh": ("kwh", numbers.power),
+    "kg CO2e": ("kg_co2e", numbers.power),
+}
+
+
+def _cost_table(answers: Sequence[Allocation]) -> Table:
+    rates = answers[0].cost.rates
     rows = []
     for answer in answers:
-        between = answer.intervals or {}
+        spent = {head: (name, write, getattr(answer.cost, name)) for head, (name, write) in COSTS.items()}
         rows.append(
-            [
-                numbers.power(answer.C),
-                _with_interval(numbers.count, answer.N, between.get("N")),
-                _with_interval(numbers.count, answer.D, between.get("D")),
-                _with_interval(numbers.plain, answer.loss, between.get("loss")),
-                numbers.plain(answer.D / answer.N, 3),
+            [numbers.power(answer.C + answer.serving_flops)]
+            + [
+                answer.cost.missing.get(name, "not known")
+                if value is None
+                else _ranged(write, value, answer.intervals, name)
+                for name, write, value in spent.values()
             ]
         )
-    head = ["C, FLOPs", "N*", "D*, tokens", "loss, nats per token", "D*/N*"]
-    return Table("What to train, with 90% bootstrap intervals where the fit has a bootstrap.", head, rows)
+    facts = "; ".join(f"{fact.name} {fact.value}" for fact in rates.facts)
+    caption = f"What it costs, for example, on {rates.accelerator or 'this device'}. {facts}."
+    return Table(caption, ["FLOPs", *COSTS], rows)
 
 
-def _with_interval(write: Callable[[float], str], value: float, interval: Sequence[float] | None) -> str:
-    if interval is None:
+def _ratio(value: float) -> str:
+    return numbers.plain(value, 3)
+
+
+def _level(intervals: Mapping[str, Any] | None) -> str:
+    return f", with {intervals['level']:.0%} bootstrap intervals of the law" if intervals else ""
+
+
+def _ranged(write: Callable[[float], str], value: float, intervals: Mapping[str, Any] | None, key: str) -> str:
+    """A value with its interval where there is one; an end that no resample reaches is open."""
+    if not intervals or key not in intervals:
         return write(value)
-    return f"{write(value)} ({write(interval[0])} to {write(interval[1])})"
+    low, high = ("unbounded" if end is None else write(end) for end in intervals[key])
+    return write(value) if low == high else f"{write(value)} ({low} to {high})"
 
 
 #: The figures of a report, in its order; the others are drawn by `scaling plot`.
@@ -111,7 +156,7 @@ PICTURES = ("isoflop", "power-laws", "training-curves", "residuals", "flatness",
 _LACKING: dict[str, Callable[[Study], bool]] = {
     "power-laws": lambda study: study.fit is None and study.approach2 is None,
     "training-curves": lambda study: not study.runs.curves,
-    "corner": lambda study: study.fit.draws is None,
+    "corner": lambda study: study.fit is None or study.fit.draws is None,
 }
 
 
@@ -128,25 +173,48 @@ def _pictures(study: Study) -> Section:
 
 
 def _law(study: Study) -> Section:
-    fit = study.fit
-    if fit is None:
-        return Section("The law", [])
-    rows = [
-        [name, _with_interval(lambda value: numbers.power(value, 5), value, (fit.intervals or {}).get(name))]
-        for name, value in fit.law.params.items()
+    return Section("The law", [block for fit in study.fits for block in _card(fit)])
+
+
+def _card(fit: Fit) -> list[Block]:
+    """The fit card: the law, its coefficients, how it was fitted, and what certifies it."""
+    params = fit.intervals.get("params", {})
+    exponents = {name: value for name, value in zip("ab", getattr(fit.law, "exponents", ()))}
+    rows = [[name, _ranged(_five, value, params, name)] for name, value in fit.law.params.items()] + [
+        [name, _ranged(_five, value, fit.intervals.get("exponents"), name)] for name, value in exponents.items()
     ]
-    fitted = (
-        f"Fitted to {fit.n} runs (digest {fit.digest}) with N = {fit.count} and FLOPs counted {fit.flops}. "
-        f"Objective: {fit.objective}. "
-    )
-    return Section(
-        "The law",
-        [
-            Paragraph(type(fit.law).__name__ + ": " + _first_line(type(fit.law))),
-            Table("Coefficients, with 90% bootstrap intervals where the fit has a bootstrap.", ["name", "value"], rows),
-            Paragraph(fitted),
-        ],
-    )
+    seen = fit.certificate
+    verdict = "verified" if fit.verified else "NOT verified"
+    checks = [
+        ["verdict", verdict],
+        ["converged", f"{_yes(seen.converged)}: optimality residual {seen.gradient_norm:.1e}"],
+        ["best of all", f"{_yes(seen.global_evidence)}: {seen.agreeing_starts} of {seen.starts} starts end there"],
+        ["identifiable", f"{_yes(seen.identifiable)}: condition number {numbers.power(seen.condition_number)}"],
+        ["objective", f"{fit.objective.describe}: {fit.value:.7g}"],
+        ["runs", f"{fit.n} of {fit.source}, digest {fit.digest}"],
+        ["N counts", {"N": "all parameters", "N_nonembedding": "parameters without embedding and head",
+                      "N_matmul": "parameters in a matrix product"}[fit.count]],
+        ["C counts", {"exact": "exact FLOPs, causal attention", "6ND": "6ND"}[fit.flops]],
+        *([name, f"{write(low)} to {write(high)}"] for name, write, (low, high) in (
+            ("N trained", numbers.count, fit.domain["N"]), ("D trained", numbers.count, fit.domain["D"]),
+            ("C trained", numbers.power, fit.domain["C"]),
+        )),
+        ["settings", ", ".join(f"{key} {value}" for key, value in fit.settings.items() if value not in (None, {}))],
+        ["versions", ", ".join(f"{name} {version}" for name, version in sorted(fit.versions.items()))],
+    ]  # fmt: skip
+    return [
+        Paragraph(f"{type(fit.law).__name__}: {_first_line(type(fit.law))}"),
+        Table(f"Coefficients{_level(fit.intervals if params else None)}.", ["name", "value"], rows),
+        Table("The fit card.", ["what", "found"], checks),
+    ]
+
+
+def _five(value: float) -> str:
+    return numbers.power(value, 5)
+
+
+def _yes(verdict: bool) -> str:
+    return "yes" if verdict else "no"
 
 
 def _first_line(documented: object) -> str:
