@@ -92,31 +92,20 @@ def add_rates(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--regions", metavar="CSV", help="rows with the columns of the shipped regions.csv")
 
 
-def rates_of(args: argparse.Namespace, *, default: str | None = DEFAULT_ACCELERATOR) -> Rates:
-    """The rates that the flags describe; `default` is the accelerator where none is named."""
+def rates_of(args: argparse.Namespace, *, default: str | None = DEFAULT_ACCELERATOR, **changes: Any) -> Rates:
+    """The rates that the flags describe, with `changes`; `default` is the accelerator where none is named."""
     accelerator = args.accelerator or (None if args.peak_tflops else default)
-    return Rates.of(
-        accelerator,
-        precision=args.precision,
-        mfu=middle(args.mfu),
-        goodput=args.goodput,
-        price=args.price,
-        usd_per_hour=middle(args.usd_per_hour),
-        peak_tflops=args.peak_tflops,
-        watts=args.watts,
-        server_factor=args.server_factor,
-        region=args.region,
-        pue=args.pue,
-        g_per_kwh=args.g_per_kwh,
-        idle_watts=args.idle_watts,
-        embodied_kg=args.embodied_kg,
-        embodied=args.embodied,
-        lifetime_years=args.lifetime_years,
-        lifetime_utilisation=args.lifetime_utilisation,
-        preemption=_preemption(args),
-        accelerators=args.accelerators,
-        regions=args.regions,
-    )
+    same = (
+        "precision", "goodput", "price", "peak_tflops", "watts", "server_factor", "region", "pue", "g_per_kwh", "idle_watts",
+        "embodied_kg", "embodied", "lifetime_years", "lifetime_utilisation", "accelerators", "regions",
+    )  # fmt: skip
+    told = {
+        **{name: getattr(args, name) for name in same},
+        "mfu": middle(args.mfu),
+        "usd_per_hour": middle(args.usd_per_hour),
+        "preemption": _preemption(args),
+    }
+    return Rates.of(accelerator, **{**told, **changes})
 
 
 def _preemption(args: argparse.Namespace) -> Preemption | None:

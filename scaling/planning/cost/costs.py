@@ -34,7 +34,7 @@ class Cost:
         plain = asdict(self)
         rates = plain.pop("rates")
         plain["facts"] = list(rates.pop("facts"))
-        plain["rates"] = rates
+        plain["rates"] = {name: list(value) if isinstance(value, tuple) else value for name, value in rates.items()}
         return plain
 
 

@@ -83,6 +83,7 @@ class Rates:
     embodied_kg_per_hour: float | None = None
     memory_gb: float | None = None
     preemption: Preemption | None = None
+    price_range: tuple[float, float] | None = None
     facts: tuple[Fact, ...] = ()
 
     @classmethod
@@ -156,6 +157,7 @@ class Rates:
             embodied_kg_per_hour=_embodied(chip, embodied, embodied_kg, lifetime_years, lifetime_utilisation, facts),
             memory_gb=chip and chip.memory_gb,
             preemption=preemption,
+            price_range=_price_range(chip, price) if usd_per_hour is None else None,
             facts=tuple(facts),
         )
 
@@ -243,6 +245,13 @@ def _usd(chip: Accelerator | None, price: str, given: float | None, facts: list[
         spread = f" (lowest listed; up to {high:g})" if high else ""
         facts.append(Fact("price", f"{usd:g} usd a device-hour, {price}{spread}", "list prices", chip.price_date))
     return usd
+
+
+def _price_range(chip: Accelerator | None, price: str) -> tuple[float, float] | None:
+    """Lowest and highest list price of the kind; None where the table has not both."""
+    kind = f"usd_{price.replace('-', '_')}"
+    low, high = getattr(chip, kind, None), getattr(chip, f"{kind}_high", None)
+    return None if low is None or high is None else (low, high)
 
 
 def _power(

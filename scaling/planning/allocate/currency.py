@@ -1,0 +1,85 @@
+"""Currency: how FLOPs follow from N, the same way as in the runs that a law was fitted to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from scaling.shape import Shape
+
+#: Copies of vocabulary x width in each count of parameters: embedding and head, neither, the head alone.
+_EMBEDDINGS = {"N": 2, "N_nonembedding": 0, "N_matmul": 1}
+
+#: The dial of `Shape.of_depth`: width = WIDTH depth^GROWTH.
+_WIDTH, _GROWTH = 16.0, 1.3
+
+
+@dataclass(frozen=True)
+class Currency:
+    """What C counts ("6ND" or "exact") and what N counts; a budget in C is spent as flops_per_token(N) x D.
+
+    Exact FLOPs depend on the shape, so N is taken along the dial of `Shape.of_depth` with its depth made continuous:
+    blocks 12 x w^2, embedding and head V w each, attention 6 x T w, for depth x and w = 16 x^1.3. Real shapes lie within
+    a few percent of it; `--shape` snaps to one and counts that one, which is then held in `shape`.
+    """
+
+    flops: str = "6ND"
+    count: str = "N"
+    vocab: int = 256
+    context: int = 64
+    shape: Shape | None = None
+
+    def __post_init__(self) -> None:
+        if self.flops not in ("6ND", "exact"):
+            raise ValueError(f"flops = {self.flops!r}: needed 6ND or exact.")
+        if self.count not in _EMBEDDINGS:
+            raise ValueError(f"count = {self.count!r}: needed one of {', '.join(_EMBEDDINGS)}.")
+
+    def flops_per_token(self, N: Any) -> Any:
+        """Training FLOPs a token of a model with this count; a third of it is the forward pass, for serving."""
+        if self.shape is not None:
+            return float(self.shape.flops_per_token) + 0.0 * N
+        if self.flops == "6ND":
+            return 6.0 * N
+        depth = self._depth(N)
+        width = _WIDTH * depth**_GROWTH
+        return 6.0 * (12 * depth * width**2 + self.vocab * width + depth * self.context * width)
+
+    def _depth(self, N: Any) -> Any:
+        """Depth on the dial, not rounded, at which the count is N: Newton on log N, convex, from above."""
+        share = _EMBEDDINGS[self.count] * self.vocab * _WIDTH
+        log_N = np.log(N)
+        log_depth = (log_N - math.log(12 * _WIDTH**2)) / (1 + 2 * _GROWTH)
+        for _ in range(12 if share else 0):
+            blocks = 12 * _WIDTH**2 * np.exp((1 + 2 * _GROWTH) * log_depth)
+            embedding = share * np.exp(_GROWTH * log_depth)
+            slope = ((1 + 2 * _GROWTH) * blocks + _GROWTH * embedding) / (blocks + embedding)
+            log_depth = log_depth - (np.log(blocks + embedding) - log_N) / slope
+        return np.exp(log_depth)
+
+    def built(self, shape: Shape) -> Currency:
+        """The exact currency of one shape."""
+        return replace(self, flops="exact", shape=shape)
+
+    def of_shape(self, shape: Shape) -> int:
+        """This currency's count of a shape."""
+        return getattr(shape, self.count)
+
+    def snap(self, N: float) -> Shape:
+        """The buildable shape whose count is nearest to N."""
+        whole = N
+        if self.count != "N":
+            width = _WIDTH * self._depth(N) ** _GROWTH
+            whole = N + (2 - _EMBEDDINGS[self.count]) * self.vocab * width
+        return Shape.near(float(whole), vocab=self.vocab, context=self.context)
+
+    def __str__(self) -> str:
+        counts = {"N": "all parameters", "N_nonembedding": "non-embedding parameters", "N_matmul": "blocks and head"}
+        if self.flops == "6ND":
+            return f"C = 6ND, N counts {counts[self.count]}"
+        return (
+            f"C in exact FLOPs (causal; vocabulary {self.vocab}, context {self.context}), N counts {counts[self.count]}"
+        )

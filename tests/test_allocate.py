@@ -1,0 +1,368 @@
+"""allocate: closed forms against COST.md and against numeric minimisation, and everything an answer carries."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+from scaling.cli import main
+from scaling.fitting.laws import Chinchilla
+from scaling.planning.allocate import Currency, Line, Problem, Subject, allocate, closed, given
+from scaling.planning.cost import Rates
+from scaling.shape import Shape
+
+#: Besiroglu et al. 2024, headline table, rounded as published.
+BESIROGLU = Chinchilla(E=1.8172, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658)
+#: H100, 40% MFU, $2.50 an hour, 700 W and PUE 1.1: the set-up of COST.md's checks.
+H100 = Rates.of("h100", mfu=0.4, usd_per_hour=2.5, watts=700, pue=1.1, g_per_kwh=369)
+
+
+def digits(text):
+    """(value, half a unit of the last printed digit, doubled: published values are cut off or rounded)."""
+    mantissa, _, exponent = text.partition("e")
+    scale = 10.0 ** int(exponent or 0)
+    return float(text), scale * 10.0 ** -len(mantissa.partition(".")[2])
+
+
+def agrees(found, text):
+    value, unit = digits(text)
+    return abs(found - value) <= unit
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        # COST.md, Planning: closed forms. Law of Besiroglu et al. 2024.
+        pytest.param({"flops": 1e21}, {"N": "2.778459e9", "D": "5.998528e10", "loss": "2.305529"}, id="flops"),
+        pytest.param({"loss": 2.2}, {"C": "3.918244e21", "N": "5.595385e9"}, id="loss"),
+        pytest.param({"usd": 1e4}, {"C": "5.698944e21", "N": "6.780058e9", "loss": "2.175267"}, id="usd"),
+        pytest.param({"hours": 168, "devices": 8}, {"C": "1.914845e21", "N": "3.876405e9"}, id="hours"),
+        pytest.param({"kwh": 1000}, {"C": "1.850306e21"}, id="kwh"),
+        pytest.param({"kg_co2e": 369}, {"C": "1.850306e21"}, id="kg"),
+        pytest.param(
+            {"loss": 2.2, "inference_tokens": 1e12},
+            {"N": "2.556449e9", "D": "3.479068e11", "total_flops": "1.044933e22", "saved": "0.308"},
+            id="serving",
+        ),
+        pytest.param({"flops": 1e22, "max_params": 4.5e9}, {"loss": "2.151164"}, id="cap"),
+        pytest.param({"fixed_params": 1e9, "loss": 2.5}, {"D": "2.545799e10"}, id="fixed"),
+        pytest.param({"usd": 1e4, "data_usd_per_token": 1e-8}, {"N": "7.534572e9"}, id="data price"),
+    ],
+)
+def test_checks(asked, expected):
+    found = allocate(BESIROGLU, rates=H100, **asked)
+    for name, text in expected.items():
+        assert agrees(getattr(found, name), text), (name, getattr(found, name), text)
+
+
+def test_unique_tokens():
+    # Muennighoff et al. 2023, coefficients of their code at full precision; COST.md: C 1e22, U 25e9.
+    E, A, B = np.exp([0.6254804, 6.255414, 7.3049974])
+    law = Chinchilla(E, A, B, 0.3526596, 0.3526596)
+    assert agrees(Problem(law, unique=25e9).loss(6.34e9, 242e9), "2.225644")
+    found = allocate(law, flops=1e22, unique_tokens=25e9)
+    assert agrees(found.epochs, "9.488")
+    assert agrees(found.N, "7.026e9")
+    assert pytest.approx(allocate(law, flops=1e22).N, rel=1e-6) == allocate(law, flops=1e22, unique_tokens=1e15).N
+
+
+def test_off_optimum():
+    factor, effective = closed.off_optimum(BESIROGLU, 4.0)
+    assert agrees(factor, "1.126")
+    assert agrees(effective, "0.514")
+    row = next(row for row in allocate(BESIROGLU, flops=1e21).off if row["k"] == 4)
+    assert row["compute_lost"] == pytest.approx(1 - effective, rel=1e-6)
+
+
+def test_sardana():
+    # Sardana et al. 2023, figure 1: quality of a 13B, 2e12 tokens served: N 6.97e9, 1.69e22 FLOPs saved, 17.4%.
+    law = Chinchilla(1.69, 406.4, 410.7, 0.336, 0.283)
+    C = 6 * (13e9 / closed.ratio(law)) ** (1 / law.exponents[0])
+    found = allocate(law, loss=float(closed.least_loss(law, C)), inference_tokens=2e12)
+    assert agrees(found.N, "6.97e9")
+    assert agrees(found.saved, "0.174")
+    assert agrees(found.total_flops / (1 - found.saved) * found.saved, "1.69e22")
+
+
+def test_rounded_exponents_do_not_give_twenty():
+    # FITTING.md and COST.md: .34 and .28 give 92.6 tokens a parameter at 5.76e23, not 20.
+    assert agrees(
+        allocate(given("E=1.69,A=406.4,B=410.7,alpha=.34,beta=.28"), flops=5.76e23).tokens_per_parameter, "92.6"
+    )
+
+
+def test_serving_wants_a_smaller_model_on_more_data():
+    plain, served = (allocate(BESIROGLU, loss=2.2, inference_tokens=tokens) for tokens in (0.0, 1e12))
+    assert served.N < plain.N
+    assert served.D > plain.D
+
+
+def random_laws(count, seed=0):
+    rng = np.random.default_rng(seed)
+    alpha, beta = rng.uniform(0.2, 0.6, (2, count))
+    A, B = np.exp(rng.uniform(np.log(50), np.log(5000), (2, count)))
+    return [Chinchilla(*row) for row in zip(rng.uniform(1, 2.5, count), A, B, alpha, beta)], rng
+
+
+def excess(law, log_N, D):
+    """Reducible loss, which resolves a minimum to 1e-8 where the whole loss could not."""
+    return law.A * np.exp(-law.alpha * log_N) + law.B * D**-law.beta
+
+
+def bounded(f, near):
+    found = minimize_scalar(f, bounds=(near - 5, near + 5), method="bounded", options={"xatol": 1e-12, "maxiter": 500})
+    return math.exp(found.x)
+
+
+def test_closed_forms_against_bounded_minimisation():
+    """1000 random laws and budgets: N, loss and least FLOPs to 1e-6, against scipy's bounded minimisation."""
+    laws, rng = random_laws(1000)
+    for law, C in zip(laws, 10 ** rng.uniform(15, 26, len(laws))):
+        (N, D), L = law.optimum(C), closed.least_loss(law, C)
+        numeric = bounded(lambda u, law=law, C=C: excess(law, u, C / 6 / math.exp(u)), math.log(N) + 0.3)
+        assert pytest.approx(numeric, rel=1e-6) == N
+        assert law.loss(N, D) == pytest.approx(L, rel=1e-12)
+        assert closed.least_flops(law, L) == pytest.approx(C, rel=1e-6)
+        assert law.loss(N, closed.tokens_at(law, N, L)) == pytest.approx(L, rel=1e-9)
+
+
+def test_search_against_closed_forms():
+    """The search that serves where there is no closed form, on the same 1000 laws at once: 1e-6 in N."""
+    laws, rng = random_laws(1000, seed=1)
+    law = Chinchilla(*np.array([[getattr(each, name) for name in Chinchilla.names()] for each in laws]).T)
+    C = 10 ** rng.uniform(15, 26, len(laws))
+    problem = Problem(law, lines=(Line("flops", C),))
+    N, D = problem.best()
+    searched, tokens = problem._search()
+    np.testing.assert_allclose(searched, N, rtol=1e-6)
+    np.testing.assert_allclose(tokens, D, rtol=1e-6)
+
+
+def test_serving_and_data_price_against_their_first_order_conditions():
+    laws, rng = random_laws(300, seed=2)
+    for law in laws[:300]:
+        served, loss = 10 ** rng.uniform(9, 13), law.E + 10 ** rng.uniform(-1, 0)
+        N, D = (float(value) for value in Problem(law, served=served).least(loss))
+        slopes = law.alpha * law.A * N**-law.alpha / (law.beta * law.B * D**-law.beta)
+        # 1e-6 in N moves the terms, which are powers of N, by a few times as much.
+        assert 6 * D * (1 - slopes) + 2 * served == pytest.approx(0, abs=1e-5 * (6 * D * (1 + slopes) + 2 * served))
+        c, c_d, usd = 1e-18, 10 ** rng.uniform(-10, -7), 10 ** rng.uniform(2, 7)
+        N, D = (float(value) for value in Problem(law, lines=(Line("usd", usd, c, c_d),)).best())
+        left, right = law.alpha * law.A * N**-law.alpha, law.beta * law.B * D**-law.beta
+        assert left == pytest.approx(right * 6 * c * N / (6 * c * N + c_d), rel=1e-6)
+        assert 6 * c * N * D + c_d * D == pytest.approx(usd, rel=1e-9)
+
+
+def test_the_tighter_budget_binds_and_is_named():
+    both = allocate(BESIROGLU, usd=1e4, hours=168, devices=8, rates=H100)
+    assert both.binding == "hours"
+    assert pytest.approx(1.914845e21, rel=1e-6) == both.C
+    assert both.used["usd"] < 1
+    assert both.used["hours"] == pytest.approx(1)
+    assert allocate(BESIROGLU, usd=1e3, hours=168, devices=8, rates=H100).binding == "usd"
+
+
+def test_budgets_that_both_bind():
+    """Dollars that also buy data, and FLOPs: the answer is no worse than any N within both."""
+    lines = (Line("flops", 1e21), Line("usd", 3e3, H100.per_flop("usd"), 3e-8))
+    problem = Problem(BESIROGLU, lines=lines)
+    N, D = problem.best()
+    sizes = np.exp(np.linspace(np.log(1e8), np.log(1e11), 4001))
+    assert problem.loss(N, D) <= problem.loss(sizes, problem.tokens(sizes)).min() + 1e-9
+    assert all(problem.spent(line, N, D) <= line.limit * (1 + 1e-9) for line in lines)
+
+
+def test_flatness_band_costs_what_it_says():
+    found = allocate(BESIROGLU, flops=1e21)
+    for share, name in ((0.001, "0.1%"), (0.01, "1%")):
+        for N in found.flat[name]:
+            _, effective = closed.off_optimum(BESIROGLU, N / found.N)
+            assert 1 - effective == pytest.approx(share, rel=1e-6)
+    assert found.flat["1%"][0] < found.flat["0.1%"][0] < found.N < found.flat["0.1%"][1] < found.flat["1%"][1]
+
+
+# --- exact FLOPs -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", ["N", "N_nonembedding", "N_matmul"])
+def test_the_smooth_currency_follows_the_dial(count):
+    currency = Currency("exact", count, vocab=512, context=128)
+    for depth in range(1, 40):
+        shape = Shape.of_depth(depth, vocab=512, context=128)
+        assert currency.flops_per_token(float(currency.of_shape(shape))) == pytest.approx(
+            shape.flops_per_token, rel=0.04
+        )
+
+
+def test_exact_currency_is_spent_exactly():
+    subject = replace(Subject.of(BESIROGLU), currency=Currency("exact", vocab=256, context=64))
+    found = allocate(subject, flops=1e16)
+    assert subject.currency.flops_per_token(found.N) * found.D == pytest.approx(1e16, rel=1e-9)
+    assert "exact" in found.currency
+    sizes = found.N * np.exp(np.linspace(-1, 1, 201))
+    losses = BESIROGLU.loss(sizes, 1e16 / subject.currency.flops_per_token(sizes))
+    assert found.loss <= losses.min() + 1e-12
+
+
+def test_shape_is_buildable_and_spends_the_budget():
+    found = allocate(BESIROGLU, flops=1e17, shape=True, vocab=256, context=64)
+    assert found.shape is not None
+    assert found.N == found.shape.N
+    assert found.shape.flops_per_token * found.D == pytest.approx(1e17)
+    assert Shape.near(found.N) == found.shape
+
+
+# --- uncertainty --------------------------------------------------------------------------------------------------
+
+
+def drawn(spread=0.01, size=400):
+    rng = np.random.default_rng(0)
+    centre = np.array([BESIROGLU.E, BESIROGLU.A, BESIROGLU.B, BESIROGLU.alpha, BESIROGLU.beta])
+    draws = centre * np.exp(spread * rng.normal(size=(size, 5)))
+    domain = {"N": (1e8, 1e10), "D": (1e9, 1e11), "C": (1e18, 1e21)}
+    return Subject(BESIROGLU, "drawn", draws=draws, domain=domain, verified=True)
+
+
+def test_intervals_are_quantiles_of_the_draws():
+    subject = drawn()
+    found = allocate(subject, flops=1e21, level=0.8)
+    N = subject.drawn().optimum(1e21)[0]
+    np.testing.assert_allclose(found.intervals["N"], np.quantile(N, [0.1, 0.9], method="nearest"))
+    assert found.intervals["level"] == 0.8
+    low, high = found.intervals["loss"]
+    assert low < found.loss < high
+
+
+def test_extrapolation_is_loud():
+    inside, outside = allocate(drawn(), flops=1e20), allocate(drawn(), flops=1e25)
+    assert not any("BEYOND" in warning for warning in inside.warnings)
+    assert outside.decades_beyond["C"] == pytest.approx(4)
+    assert any("FAR BEYOND" in warning and "4.00 decades" in warning for warning in outside.warnings)
+
+
+def test_what_dominates():
+    sharp = allocate(drawn(1e-5), loss=2.2, rates=H100, price_range=(2.0, 4.0), mfu_range=(0.39, 0.41))
+    assert sharp.uncertainty["dominant"] == "price"
+    loose = allocate(drawn(0.05), loss=2.2, rates=H100, price_range=(2.4, 2.6), mfu_range=(0.39, 0.41))
+    assert loose.uncertainty["dominant"] == "law"
+    assert not loose.uncertainty["assumed"]
+    slow = allocate(drawn(1e-5), loss=2.2, rates=H100, price_range=(2.4, 2.6), mfu_range=(0.2, 0.6))
+    assert slow.uncertainty["dominant"] == "utilisation"
+
+
+def test_resamples_that_never_reach_the_loss_leave_the_end_open():
+    found = allocate(drawn(0.05), loss=1.9)
+    assert found.intervals["C"][1] is None
+    assert any("never reach" in warning for warning in found.warnings)
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_dollars_carry_the_law(shared_data):
+    """COST.md: on the 240 runs, $2 to 4 an hour, MFU .3 to .5: L 2.2 costs $5.2k to 11.2k, of which the law is 12%."""
+    from scaling.fitting.fit import fit
+    from scaling.runs import Runs
+
+    runs = Runs.read(shared_data / "chinchilla_epoch.csv")
+    found = fit(runs.where(runs.loss < 3.446995), resamples=1000)
+    rates = Rates.of("h100", usd_per_hour=3.0)
+    near = allocate(found, loss=2.2, rates=rates, price_range=(2.0, 4.0), mfu_range=(0.3, 0.5))
+    # Sampled: 1000 resamples give the ends of a 90% interval to some 3%.
+    np.testing.assert_allclose(near.intervals["usd"], [5.2e3, 11.2e3], rtol=0.05)
+    low, high = near.uncertainty["law"]
+    assert math.sqrt(high / low) - 1 == pytest.approx(0.12, abs=0.03)
+    assert near.uncertainty["dominant"] == "price"
+    far = allocate(found, loss=1.95, rates=rates, price_range=(2.0, 4.0), mfu_range=(0.3, 0.5))
+    np.testing.assert_allclose(far.intervals["usd"], [1.25e6, 10.4e6], rtol=0.15)
+    assert far.uncertainty["dominant"] == "law"
+    low, high = far.uncertainty["law"]
+    assert high / low == pytest.approx(7, rel=0.2)
+
+
+# --- bad input ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, "nothing to plan with"),
+        ({"loss": 1.8}, "floor 1.817200"),
+        ({"loss": 2.1, "fixed_params": 1e9}, "2.174354"),
+        ({"loss": 2.2, "flops": 1e20}, "loss = 2.2 and flops = 1e.20 contradict"),
+        ({"loss": 2.2, "usd": 100}, "loss = 2.2 and usd = 100 contradict"),
+        (
+            {"flops": 1e20, "fixed_params": 2e9, "max_params": 1e9},
+            "fixed-params = 2e.09 and max-params = 1e.09 contradict",
+        ),
+        (
+            {"flops": 1e20, "fixed_params": 1e10, "max_memory_gb": 80},
+            "fixed-params = 1e.10 and max-memory = 80 GB contradict",
+        ),
+        ({"hours": 10}, "without devices"),
+        ({"flops": -1}, "positive"),
+        ({"flops": math.nan}, "positive"),
+        ({"flops": 1e20, "data_usd_per_token": 1e-8}, "dollars"),
+        ({"flops": 1e18, "fixed_params": 1e9, "inference_tokens": 1e12}, "contradict"),
+    ],
+)
+def test_bad_input(asked, said):
+    with pytest.raises(ValueError, match=said):
+        allocate(BESIROGLU, rates=H100, **asked)
+
+
+def test_unverified_only_with_force():
+    subject = replace(drawn(), verified=False)
+    with pytest.raises(ValueError, match="--force"):
+        allocate(subject, flops=1e20)
+    assert allocate(subject, flops=1e20, force=True).warnings[0].startswith("NOT VERIFIED")
+
+
+def test_given_coefficients_have_no_intervals_and_say_so():
+    found = allocate(BESIROGLU, flops=1e20)
+    assert found.intervals is None
+    assert found.verified is None
+    assert any("no certificate and no intervals" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("text", ["E=1.69", "E=1,A=x,B=1,alpha=1,beta=1", "E=1,A=-1,B=1,alpha=1,beta=1"])
+def test_bad_law(text):
+    with pytest.raises(ValueError, match="--law"):
+        given(text)
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+LAW = "E=1.8172,A=482.01,B=2085.43,alpha=.3478,beta=.3658"
+
+
+def test_command(capsys):
+    assert main(["allocate", "--law", LAW, "--flops", "1e21", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"C", "N", "D", "loss", "tokens_per_parameter", "intervals", "flat", "binding", "warnings"} <= set(found)
+    assert found["N"] == pytest.approx(2.778459e9, rel=1e-6)
+    assert found["intervals"] is None
+    assert set(found["flat"]) == {"0.1%", "1%"}
+
+
+def test_command_prints(capsys):
+    assert main(["allocate", "--law", LAW, "--usd", "1e4", "--kwh", "900"]) == 0
+    out = capsys.readouterr().out
+    assert "6ND" in out
+    assert "binding: kwh" in out
+    assert "datasheet" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--flops", "1e20"], "give a fit's file or --law"),
+        (["--law", LAW, "--loss", "1.5"], "floor"),
+        (["--law", LAW, "--flops", "1e20", "--accelerator", "h1000"], "h100"),
+        (["nothing.json", "--flops", "1e20"], "nothing.json"),
+    ],
+)
+def test_bad_command(argv, said, capsys):
+    assert main(["allocate", *argv]) == 2
+    assert said in capsys.readouterr().err
