@@ -58,10 +58,11 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class IsoFlop:
-    """One budget in FLOPs and the shapes that are trained at it."""
+    """One budget in FLOPs, the shapes that are trained at it, and with which seeds."""
 
     budget: float
     shapes: tuple[Shape, ...]
+    seeds: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,6 @@ class Grid:
     name: str
     curves: tuple[IsoFlop, ...]
     corpus: str = "python"
-    seeds: tuple[int, ...] = (0,)
     rule: str = "valley"
     recipe: Mapping[str, Any] = field(default_factory=dict)
     eval_tokens: int = EVAL_TOKENS
@@ -114,14 +114,12 @@ class Grid:
             ]
         curves = []
         for row in rows:
-            _known_keys(row, ("budget", "sizes"), "isoflop.")
+            _known_keys(row, ("budget", "sizes", "seeds"), "isoflop.")
             budget = _positive(_required(row, "budget"), "budget")
             sizes = _list(_required(row, "sizes"), "sizes")
             shapes = tuple(dict.fromkeys(_shape(size, vocab, context) for size in sizes))
-            curves.append(IsoFlop(budget, tuple(sorted(shapes, key=lambda shape: shape.N))))
-        seeds = tuple(table.get("seeds", (0,)))
-        if not seeds or not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds):
-            raise ValueError(f"seeds = {list(seeds)!r}: needed whole numbers of 0 or more.")
+            seeds = _seeds(row.get("seeds", table.get("seeds", [0])))
+            curves.append(IsoFlop(budget, tuple(sorted(shapes, key=lambda shape: shape.N)), seeds))
         rule = table.get("rule", "valley")
         if rule not in RULES:
             raise ValueError(f"rule = {rule!r}: needed one of {', '.join(RULES)}.")
@@ -131,7 +129,6 @@ class Grid:
             name=str(table.get("name", name)),
             curves=tuple(sorted(curves, key=lambda curve: curve.budget)),
             corpus=str(table.get("corpus", "python")),
-            seeds=seeds,
             rule=rule,
             recipe=recipe,
             eval_tokens=_whole(table, "eval_tokens", EVAL_TOKENS),
@@ -143,7 +140,6 @@ class Grid:
         lines = [
             f"name = {json.dumps(self.name)}",
             f"corpus = {json.dumps(self.corpus)}",
-            f"seeds = {list(self.seeds)}",
             f"rule = {json.dumps(self.rule)}",
             f"eval_tokens = {self.eval_tokens}",
             f"epochs = {self.epochs!r}",
@@ -151,7 +147,7 @@ class Grid:
         if self.recipe:
             lines += ["", "[recipe]", *(f"{key} = {json.dumps(value)}" for key, value in sorted(self.recipe.items()))]
         for curve in self.curves:
-            lines += ["", "[[isoflop]]", f"budget = {curve.budget!r}", "sizes = ["]
+            lines += ["", "[[isoflop]]", f"budget = {curve.budget!r}", f"seeds = {list(curve.seeds)}", "sizes = ["]
             for shape in curve.shapes:
                 inside = ", ".join(f"{key} = {value}" for key, value in asdict(shape).items())
                 lines.append(f"    {{ {inside} }}, # N = {shape.N:,}")
@@ -167,7 +163,7 @@ class Grid:
             self._spec(curve.budget, shape, seed, digest)
             for curve in self.curves
             for shape in curve.shapes
-            for seed in self.seeds
+            for seed in curve.seeds
         )
 
     def _spec(self, budget: float, shape: Shape, seed: int, digest: str) -> RunSpec:
@@ -200,6 +196,12 @@ def _shape(size: object, vocab: int, context: int) -> Shape:
         base = Shape.of_depth(keys["depth"]) if "width" not in keys else Shape.of_width(keys["depth"], keys["width"])
         return Shape(**{"width": base.width, "heads": base.heads, **keys})
     return Shape.near(_positive(size, "sizes"), vocab=vocab, context=context)
+
+
+def _seeds(seeds: object) -> tuple[int, ...]:
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and 0 <= seed < 2**31 for seed in seeds):
+        raise ValueError(f"seeds = {seeds!r}: needed a list of whole numbers of 0 or more.")
+    return tuple(dict.fromkeys(seeds))
 
 
 def _known_keys(table: Mapping[str, Any], known: tuple[str, ...], prefix: str) -> None:

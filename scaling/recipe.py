@@ -35,6 +35,12 @@ class Recipe:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
+        numbers = ("learning_rate", "batch_tokens", "warmup_tokens", "beta1", "beta2", "weight_decay", "clip", "z_loss")
+        for name in numbers:
+            value = getattr(self, name)
+            _require(isinstance(value, int | float) and math.isfinite(value), name, value, "a number")
+        for name in ("batch_tokens", "warmup_tokens"):
+            _require(getattr(self, name) == int(getattr(self, name)), name, getattr(self, name), "a whole number")
         for name in ("learning_rate", "batch_tokens", "clip"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
         for name in ("warmup_tokens", "weight_decay", "z_loss"):

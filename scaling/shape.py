@@ -152,7 +152,7 @@ def default_heads(width: int) -> int:
 
 
 def _width_step(width: float) -> int:
-    return 4 if width < 32 else 8 if width < 128 else 32 if width < 512 else 64
+    return 2 if width < 16 else 4 if width < 64 else 8 if width < 128 else 32 if width < 512 else 64
 
 
 def _round_width(width: float) -> int:

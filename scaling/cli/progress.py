@@ -1,16 +1,25 @@
-"""How long work goes, on stderr: a live display in a terminal, a line a cell elsewhere is too much, so nothing."""
+"""How work goes, on stderr: a live display in a terminal, nothing elsewhere."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from scaling.training.sweep import Status
+if TYPE_CHECKING:
+    from scaling.training.sweep import Status
+
+
+def note(message: str) -> None:
+    """One line on stderr in a terminal; nothing elsewhere."""
+    if sys.stderr.isatty():
+        print(message, file=sys.stderr)
 
 
 @contextmanager

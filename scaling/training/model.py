@@ -57,12 +57,12 @@ def logits(params: Params, token_BT: jax.Array, shape: Shape) -> jax.Array:
 
 
 def _attention(q_BTHK, k_BTHK, v_BTHK, gain_H, rotary):
-    q_BTHK = _rotate(_unit_rms(q_BTHK), rotary) * (gain_H[:, None] / q_BTHK.shape[-1])
+    q_BTHK = _rotate(_unit_rms(q_BTHK), rotary) * (gain_H / q_BTHK.shape[-1])[None, None, :, None]
     k_BTHK = _rotate(_unit_rms(k_BTHK), rotary)
     score_BHTS = jnp.einsum("bthk,bshk->bhts", q_BTHK, k_BTHK)
     T = q_BTHK.shape[1]
     causal_TS = jnp.tril(jnp.ones((T, T), bool))
-    weight_BHTS = jax.nn.softmax(jnp.where(causal_TS, score_BHTS, -1e30), axis=-1)
+    weight_BHTS = jax.nn.softmax(jnp.where(causal_TS[None, None], score_BHTS, -1e30), axis=-1)
     return jnp.einsum("bhts,bshk->bthk", weight_BHTS, v_BTHK)
 
 
@@ -72,7 +72,7 @@ def _unit_rms(x):
 
 def _rotary(T: int, K: int):
     base = ROTARY_CONTEXTS * T / (2 * math.pi)
-    angle_TK = jnp.arange(T)[:, None] * base ** -(jnp.arange(0, K, 2) / K)
+    angle_TK = jnp.outer(jnp.arange(T), base ** -(jnp.arange(0, K, 2) / K))
     return jnp.cos(angle_TK), jnp.sin(angle_TK)
 
 

@@ -1,0 +1,91 @@
+"""What needs both halves, training and fitting: quickstart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scaling.fitting.fit import Fit, fit
+from scaling.fitting.isoflop import Frontier, approach2
+from scaling.grid import Grid
+from scaling.planning.allocate import Allocation, allocate
+from scaling.runs import Runs
+from scaling.training.executors import Executor
+from scaling.training.sweep import Plan, Status, sweep
+
+if TYPE_CHECKING:
+    pass
+
+#: The budget that the quickstart answers for, over the largest that it trains.
+ASKED = 10.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a quickstart found: the runs, the law fitted to them, Approach 2, what to train next, and where it lies."""
+
+    plan: Plan
+    runs: Runs
+    fit: Fit
+    frontier: Frontier
+    allocation: Allocation
+    folder: Path
+
+    @property
+    def fit_path(self) -> Path:
+        """The fit's JSON."""
+        return self.folder / "chinchilla.json"
+
+    @property
+    def report_path(self) -> Path:
+        """The report, with its figures beside it."""
+        return self.folder / "report.md"
+
+
+def quickstart_grid() -> Grid:
+    """The grid that comes with the package."""
+    return Grid.read(Path(str(files("scaling") / "quickstart.toml")))
+
+
+def quickstart(
+    folder: str | Path,
+    grid: Grid | None = None,
+    executor: Executor | None = None,
+    watch: Callable[[Status], None] = lambda status: None,
+) -> Answer:
+    """Train the grid into `<folder>/runs`, fit it, solve it, draw it: the whole line.
+
+    Goes on where it stopped when called again. Raises what `sweep` and `fit` raise.
+    """
+    folder = Path(folder)
+    plan = sweep(grid or quickstart_grid(), folder / "runs", executor, watch)
+    runs = Runs.read(folder / "runs")
+    law = fit(runs)
+    answer = Answer(plan, runs, law, approach2(runs), allocate(law, flops=ASKED * float(runs.C.max())), folder)
+    law.write(answer.fit_path)
+    _report(answer)
+    return answer
+
+
+def _report(answer: Answer) -> None:
+    from scaling.reporting.report import markdown  # brings matplotlib, which the training need not wait for
+    from scaling.reporting.study import Study
+
+    runs, folder = answer.folder / "runs", answer.folder
+    study = Study(
+        answer.runs,
+        [answer.fit],
+        [answer.allocation],
+        flops=answer.allocation.C,
+        title=f"Scaling laws from {len(answer.runs)} runs on this machine",
+        commands=[
+            f"scaling sweep {runs}",
+            f"scaling fit {runs} -o {answer.fit_path}",
+            f"scaling allocate {answer.fit_path} --flops {answer.allocation.C:.3g}",
+            f"scaling report {runs} {answer.fit_path} -o {folder}/report.html",
+        ],
+    )
+    markdown(study, folder)

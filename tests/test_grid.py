@@ -1,0 +1,100 @@
+"""A grid.toml, the cells it stands for, and what is wrong with it in one line."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from scaling.grid import Grid, RunSpec
+from scaling.recipe import RULES
+from scaling.workflows import quickstart_grid
+
+GOOD = {"budgets": [1e11, 4e11], "sizes": [1.1e4, {"depth": 2, "width": 32}], "seeds": [0, 1]}
+
+
+def test_a_cell_for_each_budget_size_and_seed():
+    specs = Grid.of(GOOD).specs("digest")
+    assert len(specs) == 8
+    assert len({spec.id for spec in specs}) == 8
+    for spec in specs:
+        assert spec.tokens % spec.recipe.batch_tokens == 0
+        budget = 1e11 if spec.C < 2e11 else 4e11
+        assert abs(spec.C - budget) <= spec.shape.flops_per_token * spec.recipe.batch_tokens / 2
+
+
+def test_the_id_is_the_content():
+    spec = Grid.of(GOOD).specs("digest")[0]
+    assert replace(spec, corpus="another name").id == spec.id
+    assert RunSpec.from_json(json.loads(json.dumps(asdict(spec)))) == spec
+    changed = [
+        replace(spec, seed=7),
+        replace(spec, digest="other"),
+        replace(spec, tokens=spec.tokens * 2),
+        replace(spec, eval_tokens=64),
+        replace(spec, recipe=replace(spec.recipe, learning_rate=0.5)),
+        replace(spec, shape=replace(spec.shape, mlp_ratio=2)),
+    ]
+    assert len({spec.id, *(other.id for other in changed)}) == len(changed) + 1
+
+
+@pytest.mark.parametrize("grid", [Grid.of(GOOD), quickstart_grid()])
+def test_a_written_grid_reads_back(grid, tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text(grid.toml())
+    assert Grid.read(path) == grid
+
+
+def test_recipe_overrides_the_rule():
+    specs = Grid.of({**GOOD, "recipe": {"learning_rate": 0.125}}).specs("digest")
+    assert {spec.recipe.learning_rate for spec in specs} == {0.125}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_gives_whole_batches_of_windows(rule):
+    for spec in Grid.of({**GOOD, "rule": rule}).specs("digest"):
+        assert spec.recipe.batch_tokens % spec.shape.context == 0
+        assert spec.recipe.warmup_tokens <= 0.05 * spec.tokens + spec.recipe.batch_tokens
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"budgts": [1e11]}, "unknown key budgts; did you mean budgets"),
+        ({"recipe": {"learning_rat": 1}}, "did you mean recipe.learning_rate"),
+        ({"budgets": [-1e11]}, "budget = -1"),
+        ({"budgets": []}, "not empty"),
+        ({"budgets": "1e11"}, "needed a list"),
+        ({"sizes": [{"depth": 1, "width": 31}]}, "even"),
+        ({"sizes": [{"width": 32}]}, "no depth"),
+        ({"sizes": [10]}, "cannot be built"),
+        ({"seeds": [0.5]}, "whole numbers"),
+        ({"rule": "magic"}, "needed one of valley"),
+        ({"context": 64.5}, "whole number"),
+        ({"isoflop": [{"budget": 1e11, "sizes": [1e4]}]}, "not both"),
+        ({"recipe": {"schedule": "sawtooth"}}, "recipe.schedule"),
+        ({"recipe": {"beta1": "high"}}, "recipe.beta1"),
+        ({"recipe": {"batch_tokens": 100}}, "multiple of the context"),
+        ({"budgets": [1e6]}, "too small for one batch"),
+    ],
+)
+def test_a_bad_grid_is_named_with_its_key(change, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        Grid.of({**GOOD, **change}).specs("digest")
+
+
+@pytest.mark.parametrize("missing", ["budgets", "sizes"])
+def test_a_missing_key_is_named(missing):
+    with pytest.raises(ValueError, match=f"{missing} is missing"):
+        Grid.of({key: value for key, value in GOOD.items() if key != missing})
+
+
+def test_the_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        Grid.read(tmp_path / "none.toml")
+    path = tmp_path / "bad.toml"
+    path.write_text("budgets = [1e11")
+    with pytest.raises(ValueError, match=r"bad.toml: not valid TOML"):
+        Grid.read(path)
+    path.write_text("colour = 3")
+    with pytest.raises(ValueError, match=r"bad.toml: unknown key colour"):
+        Grid.read(path)

@@ -1,0 +1,93 @@
+"""Counts of a shape against the arrays of a built model, and the ladder."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from scaling.shape import Shape, default_heads
+from scaling.training import model
+
+SHAPES = [Shape.of_depth(1), Shape.of_depth(3, vocab=300, context=32), Shape(2, 48, 4, mlp_ratio=2)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_counts_are_those_of_the_arrays(shape):
+    params = jax.eval_shape(lambda key: model.init(shape, key), jax.random.key(0))
+    size = {name: math.prod(leaf.shape) for name, leaf in params.items()}
+    assert shape.N == sum(size.values())
+    assert shape.N_embedding == size["embed"]
+    assert shape.N_head == size["head"]
+    assert shape.N_matmul == sum(size[name] for name in ("qkv", "out", "up", "down", "head"))
+    assert shape.N_nonembedding == shape.N - size["embed"] - size["head"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_flops_are_those_of_the_products(shape):
+    """XLA's own count of the forward products, full attention where ours is causal, and twice that backward."""
+    tokens = np.zeros((1, shape.context), np.int32)
+    params = jax.eval_shape(lambda key: model.init(shape, key), jax.random.key(0))
+    jaxpr = jax.make_jaxpr(lambda p, t: model.logits(p, t, shape))(params, tokens)
+    products = sum(_product_flops(equation) for equation in _equations(jaxpr.jaxpr))
+    attention = 4 * shape.depth * shape.context * shape.width * shape.context
+    assert 3 * (products - attention / 2) == shape.flops_per_token * shape.context
+
+
+def _equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in _inner(equation):
+            yield from _equations(inner)
+
+
+def _inner(equation):
+    for value in equation.params.values():
+        inner = getattr(value, "jaxpr", value)
+        if hasattr(inner, "eqns"):
+            yield inner
+
+
+def _product_flops(equation):
+    if equation.primitive.name != "dot_general":
+        return 0
+    (contract, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contract)
+
+
+def test_gpt2_by_the_same_formula():
+    """6N over exact FLOPs, causal: .936 for GPT-2, whose head is its embedding (COST: memory, FLOPs, time)."""
+    shape = Shape(12, 768, 12, vocab=50257, context=1024)
+    tied = 124_439_808
+    assert 6 * tied / shape.flops_per_token == pytest.approx(0.936, abs=1e-3)
+
+
+def test_near_finds_a_neighbour_all_along_the_ladder():
+    targets = np.geomspace(5e3, 1e9, 60)
+    found = [Shape.near(N) for N in targets]
+    assert max(abs(math.log(shape.N / N)) for shape, N in zip(found, targets)) < math.log(1.2)
+    assert all(small.N <= large.N for small, large in zip(found, found[1:]))
+
+
+def test_the_dial_rises_in_everything():
+    dial = [Shape.of_depth(depth) for depth in range(1, 40)]
+    assert all(a.width <= b.width and a.N < b.N for a, b in zip(dial, dial[1:]))
+    assert all(shape.head_width % 2 == 0 for shape in dial)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Shape(1, 30, 4), "even head width"),
+        (lambda: Shape(0, 32, 2), "depth = 0"),
+        (lambda: Shape(1, 32, 2, vocab=2.5), "vocab = 2.5"),
+        (lambda: Shape.near(100), "cannot be built"),
+        (lambda: Shape.near(float("nan")), "positive number"),
+        (lambda: default_heads(7), "even width"),
+        (lambda: Shape.of_depth(0), "starts at 1"),
+    ],
+)
+def test_what_cannot_be_built_says_why(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
