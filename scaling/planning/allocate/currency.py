@@ -11,10 +11,10 @@ import numpy as np
 from scaling.shape import Shape
 
 #: Copies of vocabulary x width in each count of parameters: embedding and head, neither, the head alone.
-_EMBEDDINGS = {"N": 2, "N_nonembedding": 0, "N_matmul": 1}
+EMBEDDINGS = {"N": 2, "N_nonembedding": 0, "N_matmul": 1}
 
 #: The dial of `Shape.of_depth`: width = WIDTH depth^GROWTH.
-_WIDTH, _GROWTH = 16.0, 1.3
+WIDTH, GROWTH = 16.0, 1.3
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Currency:
     def __post_init__(self) -> None:
         if self.flops not in ("6ND", "exact"):
             raise ValueError(f"flops = {self.flops!r}: needed 6ND or exact.")
-        if self.count not in _EMBEDDINGS:
-            raise ValueError(f"count = {self.count!r}: needed one of {', '.join(_EMBEDDINGS)}.")
+        if self.count not in EMBEDDINGS:
+            raise ValueError(f"count = {self.count!r}: needed one of {', '.join(EMBEDDINGS)}.")
 
     def flops_per_token(self, N: Any) -> Any:
         """Training FLOPs a token of a model with this count; a third of it is the forward pass, for serving."""
@@ -45,18 +45,18 @@ class Currency:
         if self.flops == "6ND":
             return 6.0 * N
         depth = self._depth(N)
-        width = _WIDTH * depth**_GROWTH
+        width = WIDTH * depth**GROWTH
         return 6.0 * (12 * depth * width**2 + self.vocab * width + depth * self.context * width)
 
     def _depth(self, N: Any) -> Any:
         """Depth on the dial, not rounded, at which the count is N: Newton on log N, convex, from above."""
-        share = _EMBEDDINGS[self.count] * self.vocab * _WIDTH
+        share = EMBEDDINGS[self.count] * self.vocab * WIDTH
         log_N = np.log(N)
-        log_depth = (log_N - math.log(12 * _WIDTH**2)) / (1 + 2 * _GROWTH)
+        log_depth = (log_N - math.log(12 * WIDTH**2)) / (1 + 2 * GROWTH)
         for _ in range(12 if share else 0):
-            blocks = 12 * _WIDTH**2 * np.exp((1 + 2 * _GROWTH) * log_depth)
-            embedding = share * np.exp(_GROWTH * log_depth)
-            slope = ((1 + 2 * _GROWTH) * blocks + _GROWTH * embedding) / (blocks + embedding)
+            blocks = 12 * WIDTH**2 * np.exp((1 + 2 * GROWTH) * log_depth)
+            embedding = share * np.exp(GROWTH * log_depth)
+            slope = ((1 + 2 * GROWTH) * blocks + GROWTH * embedding) / (blocks + embedding)
             log_depth = log_depth - (np.log(blocks + embedding) - log_N) / slope
         return np.exp(log_depth)
 
@@ -72,8 +72,8 @@ class Currency:
         """The buildable shape whose count is nearest to N."""
         whole = N
         if self.count != "N":
-            width = _WIDTH * self._depth(N) ** _GROWTH
-            whole = N + (2 - _EMBEDDINGS[self.count]) * self.vocab * width
+            width = WIDTH * self._depth(N) ** GROWTH
+            whole = N + (2 - EMBEDDINGS[self.count]) * self.vocab * width
         return Shape.near(float(whole), vocab=self.vocab, context=self.context)
 
     def __str__(self) -> str:
