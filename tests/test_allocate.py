@@ -146,29 +146,32 @@ def test_serving_and_data_price_against_their_first_order_conditions():
     laws, rng = random_laws(300, seed=2)
     for law in laws:
         served, loss = 10 ** rng.uniform(9, 13), law.E + 10 ** rng.uniform(-1, 0)
-        c, c_d, usd = 1e-18, 10 ** rng.uniform(-10, -7), 10 ** rng.uniform(2, 7)
-
-        def balance(log_N, D, law=law):
-            """alpha A N^-alpha over beta B D^-beta."""
-            return law.alpha * law.A * np.exp(-law.alpha * log_N) / (law.beta * law.B * D**-law.beta)
-
-        def serving(log_N, law=law, loss=loss, served=served):
-            D = float(closed.tokens_at(law, np.exp(log_N), loss))
-            return 6 * (1 - balance(log_N, D, law)) + 2 * served / D
-
-        def paying(log_N, law=law, c_d=c_d, usd=usd):
-            rate = 6 * c * np.exp(log_N)
-            return balance(log_N, usd / (rate + c_d), law) - rate / (rate + c_d)
-
-        N, _ = (float(value) for value in Problem(law, served=served).least(loss))
-        assert N == pytest.approx(
-            math.exp(brentq(serving, math.log(N) - 1e-3, math.log(N) + 1e-3, xtol=1e-13)), rel=1e-6
-        )
-        N, D = (float(value) for value in Problem(law, lines=(Line("usd", usd, c, c_d),)).best())
-        assert N == pytest.approx(
-            math.exp(brentq(paying, math.log(N) - 1e-3, math.log(N) + 1e-3, xtol=1e-13)), rel=1e-6
-        )
+        N, _ = Problem(law, served=served).least(loss)
+        assert float(N) == pytest.approx(solve_near(lambda u: serving_balance(law, u, loss, served), N), rel=1e-6)  # noqa: B023
+        c, c_d, usd = 1e-18, 10 ** rng.uniform(-10, -7), 10 ** rng.uniform(4, 7)
+        N, D = Problem(law, lines=(Line("usd", usd, c, c_d),)).best()
+        assert float(N) == pytest.approx(solve_near(lambda u: price_balance(law, u, c, c_d, usd), N), rel=1e-6)  # noqa: B023
         assert 6 * c * N * D + c_d * D == pytest.approx(usd, rel=1e-9)
+
+
+def solve_near(f, N):
+    """The root of f in log N within 10% of N, as N."""
+    return math.exp(brentq(f, math.log(N) - 0.1, math.log(N) + 0.1, xtol=1e-13))
+
+
+def tilt(law, log_N, D):
+    """alpha A N^-alpha over beta B D^-beta; endless where D is."""
+    return law.alpha * law.A * math.exp(-law.alpha * log_N) / max(law.beta * law.B * D**-law.beta, 1e-300)
+
+
+def serving_balance(law, log_N, loss, served):
+    D = float(closed.tokens_at(law, np.exp(log_N), loss))
+    return 6 * (1 - tilt(law, log_N, D)) + 2 * served / D
+
+
+def price_balance(law, log_N, c, c_d, usd):
+    compute = 6 * c * math.exp(log_N)
+    return tilt(law, log_N, usd / (compute + c_d)) - compute / (compute + c_d)
 
 
 def test_the_tighter_budget_binds_and_is_named():

@@ -15,7 +15,7 @@ from scaling.planning.allocate.currency import Currency
 from scaling.planning.allocate.repetition import effective
 
 #: log N is looked for between these.
-_LOWEST, _HIGHEST = math.log(1e2), math.log(1e20)
+_LOWEST, _HIGHEST = math.log(10), math.log(1e30)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,13 @@ class Problem:
         coefficients = [getattr(self.law, name) for name in self.law.names()]
         shape = np.broadcast_shapes(*(np.shape(value) for value in (*coefficients, *like, *self._line_values())))
         top = _HIGHEST if self.cap is None else math.log(self.cap)
-        return search.minimise(f, np.full(shape, _LOWEST), np.full(shape, top))
+        found = search.minimise(f, np.full(shape, _LOWEST), np.full(shape, top))
+        if shape == () and not _LOWEST + 1e-6 < found < _HIGHEST - 1e-6:
+            raise ValueError(
+                f"{self.law.name} has no best size between 10 and 1e30 parameters for this question: its loss falls all the "
+                "way. Fix the size (--fixed-params), or use a law with terms in N and D."
+            )
+        return found
 
     def _line_values(self) -> list[Any]:
         return [value for line in self.lines for value in (line.limit, line.per_flop, line.per_token)]
