@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 from scipy.optimize import brentq, minimize_scalar
@@ -279,21 +280,25 @@ def test_resamples_that_never_reach_the_loss_leave_the_end_open():
 
 
 def test_dollars_carry_the_law(shared_data):
-    """COST.md: on the 240 runs, $2 to 4 an hour, MFU .3 to .5: L 2.2 costs $5.2k to 11.2k, of which the law is 12%."""
+    """COST.md: on the 240 runs, $2 to 4 an hour, MFU .3 to .5: L 2.2 costs $5.2k to 11.2k, of which the law is 12%.
+
+    And 1.95 costs $1.25M to 10.4M, of which the law is a factor 7. COST.md does not say how price and utilisation are
+    distributed inside their ranges, nor which resamples were drawn: hence 3% near the data and 10% far from it.
+    """
     from scaling.fitting.fit import fit
     from scaling.runs import Runs
 
     runs = Runs.read(shared_data / "chinchilla_epoch.csv")
-    found = fit(runs.where(runs.loss < 3.446995), resamples=1000)
-    rates = Rates.of("h100", usd_per_hour=3.0)
+    with jax.numpy_rank_promotion("allow"):
+        found = fit(runs.where(runs.loss < 3.446995))
+    rates = Rates.of("h100", usd_per_hour=math.sqrt(8))
     near = allocate(found, loss=2.2, rates=rates, price_range=(2.0, 4.0), mfu_range=(0.3, 0.5))
-    # Sampled: 1000 resamples give the ends of a 90% interval to some 3%.
-    np.testing.assert_allclose(near.intervals["usd"], [5.2e3, 11.2e3], rtol=0.05)
+    np.testing.assert_allclose(near.intervals["usd"], [5.2e3, 11.2e3], rtol=0.03)
     low, high = near.uncertainty["law"]
-    assert math.sqrt(high / low) - 1 == pytest.approx(0.12, abs=0.03)
+    assert math.sqrt(high / low) - 1 == pytest.approx(0.12, abs=0.01)
     assert near.uncertainty["dominant"] == "price"
     far = allocate(found, loss=1.95, rates=rates, price_range=(2.0, 4.0), mfu_range=(0.3, 0.5))
-    np.testing.assert_allclose(far.intervals["usd"], [1.25e6, 10.4e6], rtol=0.15)
+    np.testing.assert_allclose(far.intervals["usd"], [1.25e6, 10.4e6], rtol=0.1)
     assert far.uncertainty["dominant"] == "law"
     low, high = far.uncertainty["law"]
     assert high / low == pytest.approx(7, rel=0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -34,6 +35,11 @@ def span(text: str) -> tuple[float, float]:
 def middle(range_: tuple[float, float] | None) -> float | None:
     """The middle of a span; None of None."""
     return None if range_ is None else (range_[0] + range_[1]) / 2
+
+
+def middle_price(range_: tuple[float, float] | None) -> float | None:
+    """The middle of a span of prices, which differ by factors: the geometric mean."""
+    return None if range_ is None else math.sqrt(range_[0] * range_[1])
 
 
 def number_or_name(text: str) -> float | str:
@@ -102,7 +108,7 @@ def rates_of(args: argparse.Namespace, *, default: str | None = DEFAULT_ACCELERA
     told = {
         **{name: getattr(args, name) for name in same},
         "mfu": middle(args.mfu),
-        "usd_per_hour": middle(args.usd_per_hour),
+        "usd_per_hour": middle_price(args.usd_per_hour),
         "preemption": _preemption(args),
     }
     return Rates.of(accelerator, **{**told, **changes})

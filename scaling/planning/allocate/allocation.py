@@ -382,7 +382,7 @@ def _saved(problem: Problem, loss: float | None, total: float) -> float | None:
 
 @dataclass(frozen=True)
 class _Ranges:
-    """What is not known of price and utilisation: factors on the rates' own, uniform; and whether they were given."""
+    """What is not known of price and utilisation: factors on the rates' own; and whether they were given."""
 
     price: tuple[float, float]
     mfu: tuple[float, float]
@@ -401,9 +401,11 @@ class _Ranges:
         return cls(price_factors, mfu_factors, given)
 
     def draw(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Factors on price and utilisation, [size] each, seeded."""
+        """Factors on price (any ratio alike) and utilisation (the middle likeliest: triangular), [size] each, seeded."""
         rng = np.random.default_rng(0)
-        return rng.uniform(*self.price, size), rng.uniform(*self.mfu, size)
+        price = np.exp(rng.uniform(*np.log(self.price), size))
+        low, high = self.mfu
+        return price, rng.triangular(low, (low + high) / 2, high, size) if low < high else np.full(size, low)
 
 
 @dataclass(frozen=True)
