@@ -55,12 +55,13 @@ def run(args: argparse.Namespace) -> int | None:
             raise ValueError(f"--at {flops}: needed a positive number of FLOPs.")
     if not args.inner > 0 or not args.tolerance > 0:
         raise ValueError("--inner and --tolerance: needed positive numbers.")
+    named = None if args.law is None else _named(args.law)
     runs = read(args)
     first, why_not_1 = _attempt(lambda: isoflop.approach1(runs))
     second, why_not_2 = _attempt(lambda: isoflop.approach2(runs, inner=args.inner, tolerance=args.tolerance))
     if first is None and second is None:
         raise FitError(f"neither approach applies. Approach 1: {why_not_1} Approach 2: {why_not_2}")
-    law, why_no_law = _attempt(lambda: _law(runs, args.law))
+    law, why_no_law = _attempt(lambda: named or _fitted(runs))
     bias, why_no_bias = None, why_no_law or why_not_2
     if law is not None and second is not None:
         bias, why_no_bias = _attempt(
@@ -104,18 +105,22 @@ def _attempt(find: Any) -> tuple[Any, str | None]:
         return None, " ".join(str(error).split())
 
 
-def _law(runs: Runs, named: str | None) -> Law:
-    """The law that --law names, or the Chinchilla law fitted to the runs."""
-    from scaling.fitting.fit import Fit, fit
+def _named(name: str) -> Law:
+    """The law in a fit's JSON, or published under this name."""
+    from scaling.fitting.fit import Fit
     from scaling.fitting.published import PUBLISHED
 
-    if named is None:
-        return fit(runs, resamples=0).law
-    if named in PUBLISHED:
-        return PUBLISHED[named].law
-    if not named.endswith(".json"):
-        raise ValueError(f"--law {named}: needed a fit's JSON or one of {', '.join(PUBLISHED)}.")
-    return Fit.read(named).law
+    if name in PUBLISHED:
+        return PUBLISHED[name].law
+    if not name.endswith(".json"):
+        raise ValueError(f"--law {name}: needed a fit's JSON or one of {', '.join(PUBLISHED)}.")
+    return Fit.read(name).law
+
+
+def _fitted(runs: Runs) -> Law:
+    from scaling.fitting.fit import fit
+
+    return fit(runs, resamples=0).law
 
 
 def _answer(C: float, first: Frontier | None, second: Frontier | None, law: Law | None) -> dict[str, Any]:

@@ -1,0 +1,324 @@
+"""Law against law on held-out compute: fit the small runs, predict the large, every law under one harness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from scaling.fitting.fit import fit
+from scaling.fitting.isoflop import budgets
+from scaling.fitting.laws import LAWS, Law
+from scaling.fitting.objective import LogHuber, Objective
+from scaling.fitting.solve import FitError, Problem, minimise, propose
+from scaling.runs import Runs
+
+#: A law that a table lets be told apart is worse than the best by this many standard errors of the paired difference.
+TOLD_APART = 2.0
+#: Most folds of the rolling prediction.
+FOLDS = 6
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One prediction: fitted to the runs with C < `low`, asked for those with low <= C < high (FLOPs)."""
+
+    low: float
+    high: float
+    fitted: int
+    held_out: int
+
+    def holds(self, C: np.ndarray) -> np.ndarray:
+        """Which of these C, [R], are asked for."""
+        return (self.low <= C) & (self.high > C)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How a law did on a fold: mean of |predicted / measured - 1|, mean of predicted / measured - 1; or why it could not."""
+
+    fold: Fold
+    error: float | None
+    offset: float | None
+    why: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; a fold without an upper end has `high` null."""
+        payload = asdict(self)
+        payload["fold"]["high"] = None if np.isinf(self.fold.high) else self.fold.high
+        return payload
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One law: its fit to all runs, its predictions, and how it stands to the best one.
+
+    `rolling_error` is the mean relative error over all runs that the rolling folds hold out; `behind` the mean paired
+    difference of it to the best law's, `behind_se` that difference's standard error over groups of runs. `answer` is
+    (N, D) at the comparison's C.
+    """
+
+    name: str
+    law: Law | None
+    value: float | None
+    verified: bool
+    hold_out: tuple[Prediction, ...]
+    rolling: tuple[Prediction, ...]
+    rolling_error: float | None
+    behind: float | None
+    behind_se: float | None
+    answer: tuple[float, float] | None
+    why: str | None = None
+
+    @property
+    def told_apart(self) -> bool | None:
+        """Whether the runs show that this law predicts worse than the best one; None where it made no prediction."""
+        if self.behind is None or self.behind_se is None:
+            return None
+        return self.behind > TOLD_APART * self.behind_se
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "law": self.name,
+            "parameters": len(LAWS[self.name].names()) if self.law is None and self.name in LAWS else len(self.params),
+            "params": self.params,
+            "objective": self.value,
+            "verified": self.verified,
+            "hold_out": [prediction.to_json() for prediction in self.hold_out],
+            "rolling": [prediction.to_json() for prediction in self.rolling],
+            "rolling_error": self.rolling_error,
+            "behind": self.behind,
+            "behind_se": self.behind_se,
+            "told_apart": self.told_apart,
+            "answer": None if self.answer is None else {"N": self.answer[0], "D": self.answer[1]},
+            "why_not": self.why,
+        }
+
+    @property
+    def params(self) -> Mapping[str, float]:
+        """Coefficients of the fit to all runs."""
+        return {} if self.law is None else self.law.params
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The laws, best prediction first; `C` is where their answers are compared, in FLOPs."""
+
+    contenders: tuple[Contender, ...]
+    objective: Objective
+    C: float
+    n: int
+
+    @property
+    def cannot_tell_apart(self) -> tuple[str, ...]:
+        """The laws that the runs do not show to predict worse than the best one, the best one first."""
+        return tuple(contender.name for contender in self.contenders if contender.told_apart is False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "laws": [contender.to_json() for contender in self.contenders],
+            "cannot_tell_apart": list(self.cannot_tell_apart),
+            "objective": {**self.objective.to_json(), "n": self.n},
+            "answer_at": self.C,
+        }
+
+
+def compare(
+    runs: Runs,
+    laws: Sequence[type[Law]] | None = None,
+    objective: Objective | None = None,
+    *,
+    hold_out: Sequence[float] = (),
+    at: float | None = None,
+    starts: int = 500,
+    seed: int = 0,
+) -> Comparison:
+    """Every law under one harness, best rolling prediction first.
+
+    laws: classes; by default all that the table has columns for.
+    objective: the same for all; log-Huber, delta 1e-3, summed.
+    hold_out: C in FLOPs; fit the runs below, predict those from it on. By default a tenth of the largest C.
+    at: C where the laws' answers are compared; by default ten times the largest.
+
+    Rolling: from the third budget on, each is predicted from all smaller ones, in at most FOLDS folds (of equally many C
+    where the table has no budgets). Raises FitError where no law can be fitted to all runs.
+    """
+    chosen = tuple(applicable(runs) if laws is None else laws)
+    if not chosen:
+        raise ValueError(f"{runs.source}: no law to compare.")
+    loss = LogHuber() if objective is None else objective
+    cuts = tuple(hold_out) or (_decade_below(runs),)
+    held = [_fold(runs, cut) for cut in cuts]
+    rolled = _rolling(runs)
+    C = 10 * float(runs.C.max()) if at is None else at
+    harness = _Harness(runs, loss, starts, seed)
+    entries = [harness.enter(kind, held, rolled, C) for kind in chosen]
+    return Comparison(tuple(_rank(entries, runs)), loss, C, len(runs))
+
+
+def applicable(runs: Runs) -> tuple[type[Law], ...]:
+    """The built-in laws whose columns the table has, with more runs than coefficients."""
+    return tuple(
+        law
+        for law in LAWS.values()
+        if all(name in runs.table and np.issubdtype(runs.table[name].dtype, np.number) for name in law.columns)
+        and len(runs) > len(law.names()) + 1
+    )
+
+
+def _decade_below(runs: Runs) -> float:
+    """A tenth of the largest C; the median C where less than half of the runs lie below that."""
+    return float(max(runs.C.max() / 10, np.median(runs.C)))
+
+
+def _fold(runs: Runs, low: float, high: float = np.inf) -> Fold:
+    C = runs.C
+    fold = Fold(float(low), float(high), int(np.sum(low > C)), 0)
+    fold = replace(fold, held_out=int(fold.holds(C).sum()))
+    if not fold.fitted or not fold.held_out:
+        raise ValueError(
+            f"--hold-out {low:.4g}: {fold.fitted} runs below and {fold.held_out} from there on; C goes from {C.min():.4g} to "
+            f"{C.max():.4g}."
+        )
+    return fold
+
+
+def _rolling(runs: Runs) -> list[Fold]:
+    """Folds that predict a budget from all below it, from the third budget on, neighbours joined where there are many."""
+    found = budgets(runs)
+    if len(found) >= 4:
+        starts = [float(runs.C[budget.rows].min()) for budget in found[2:]]
+    else:
+        starts = [float(part[0]) for part in np.array_split(np.unique(runs.C), FOLDS + 2)[2:] if part.size]
+    starts = [starts[i] for i in np.unique(np.linspace(0, len(starts) - 1, FOLDS).round().astype(int))]
+    return (
+        [_fold(runs, low, high) for low, high in zip(starts, [*starts[1:], np.inf])] if runs.C.min() < starts[0] else []
+    )
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A contender before it is ranked, with its rolling residuals |predicted / measured - 1| [R], NaN where not held out."""
+
+    contender: Contender
+    errors: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Harness:
+    """What all laws are put through."""
+
+    runs: Runs
+    objective: Objective
+    starts: int
+    seed: int
+
+    def enter(self, kind: type[Law], held: Sequence[Fold], rolled: Sequence[Fold], C: float) -> _Entry:
+        """One law's fit to all runs and its predictions."""
+        errors = np.full(len(self.runs), np.nan)
+        try:
+            whole = fit(self.runs, kind, self.objective, resamples=0, starts=self.starts, seed=self.seed)
+        except FitError as error:
+            why = " ".join(str(error).split())
+            return _Entry(Contender(kind.name, None, None, False, (), (), None, None, None, None, why), errors)
+        folds = (*held, *rolled)
+        predictions = [
+            self._predict(fold, found, errors if i >= len(held) else None)
+            for i, (fold, found) in enumerate(zip(folds, self._fit_below(kind, folds)))
+        ]
+        hold_out, rolling = tuple(predictions[: len(held)]), tuple(predictions[len(held) :])
+        complete = rolling and all(prediction.why is None for prediction in rolling)
+        rolling_error = float(np.nanmean(errors)) if complete else None
+        return _Entry(
+            Contender(
+                kind.name, whole.law, whole.value, whole.verified, hold_out, rolling, rolling_error, None, None,
+                self._answer(whole.law, C),
+            ),
+            errors,
+        )  # fmt: skip
+
+    def _fit_below(self, kind: type[Law], folds: Sequence[Fold]) -> list[Law | str]:
+        """The law fitted to the runs below each fold, or why it cannot be: all starts of all folds in one batch.
+
+        The runs that are held out have weight nought, and have no part in the choice of the starts either.
+        """
+        below = [self.runs.C < fold.low for fold in folds]  # noqa: SIM300
+        few = [f"{rows.sum()} runs below, {kind.name} needs {len(kind.names()) + 2}." for rows in below]
+        enough = [i for i, rows in enumerate(below) if rows.sum() >= len(kind.names()) + 2]
+        found: list[Law | str] = list(few)
+        starts = {i: propose(self._problem(kind, self.runs.where(below[i])), self.starts, self.seed) for i in enough}
+        starts = {i: points for i, points in starts.items() if len(points)}
+        if not starts:
+            return found
+        lanes = np.repeat(list(starts), [len(points) for points in starts.values()])
+        problem = self._problem(kind, self.runs)
+        weights = problem.weights * np.stack(below)[lanes]
+        solution = minimise(problem, np.concatenate(list(starts.values())), weights=weights)
+        for i in starts:
+            values = np.where(lanes == i, solution.value, np.nan)
+            found[i] = f"{kind.name}: no start ended at a finite objective on the runs below."
+            if np.isfinite(values).any():
+                found[i] = kind(*map(float, problem.to_natural(solution.theta[np.nanargmin(values)])))
+        return found
+
+    def _problem(self, kind: type[Law], runs: Runs) -> Problem:
+        columns = {name: runs.table[name].to_numpy(np.float64) for name in kind.columns}
+        weights = np.ones(len(runs)) if runs.weight is None else runs.weight
+        return Problem(kind, self.objective, columns, runs.loss, weights)
+
+    def _predict(self, fold: Fold, found: Law | str, errors: np.ndarray | None) -> Prediction:
+        """How the law that was fitted below does on the runs of the fold; notes each run's error where asked to."""
+        if isinstance(found, str):
+            return Prediction(fold, None, None, found)
+        above = fold.holds(self.runs.C)
+        table = self.runs.table[above]
+        predicted = np.asarray(found.loss(**{name: table[name].to_numpy(np.float64) for name in found.columns}))
+        relative = predicted / self.runs.loss[above] - 1
+        if errors is not None:
+            errors[above] = np.abs(relative)
+        return Prediction(fold, float(np.mean(np.abs(relative))), float(np.mean(relative)))
+
+    def _answer(self, law: Law, C: float) -> tuple[float, float] | None:
+        """The law's (N, D) at C FLOPs; None where it has no optimum of these two alone."""
+        try:
+            N, D = law.optimum(C)
+        except (ValueError, TypeError, NotImplementedError):
+            return None
+        return float(N), float(D)
+
+
+def _rank(entries: Sequence[_Entry], runs: Runs) -> list[Contender]:
+    """The contenders, best rolling error first, each with its paired difference to the best."""
+    if all(entry.contender.law is None for entry in entries):
+        raise FitError(f"{runs.source}: no law could be fitted. {entries[0].contender.why}")
+    order = sorted(
+        entries, key=lambda entry: (entry.contender.rolling_error is None, entry.contender.rolling_error or 0.0)
+    )
+    best = order[0]
+    if best.contender.rolling_error is None:
+        return [entry.contender for entry in order]
+    return [_placed(entry, best, runs.group) for entry in order]
+
+
+def _placed(entry: _Entry, best: _Entry, group: np.ndarray) -> Contender:
+    contender = entry.contender
+    if contender.rolling_error is None:
+        return contender
+    difference = entry.errors - best.errors
+    held = ~np.isnan(difference)
+    behind, se = _clustered_mean(difference[held], group[held])
+    return replace(contender, behind=behind, behind_se=se)
+
+
+def _clustered_mean(values: np.ndarray, group: np.ndarray) -> tuple[float, float]:
+    """Mean and its standard error where the values of one group are not independent."""
+    _, member = np.unique(group.astype(str), return_inverse=True)
+    mean = float(values.mean())
+    sums = np.bincount(member, values - mean)
+    G = len(sums)
+    se = float(np.sqrt(np.sum(sums**2) * G / max(G - 1, 1)) / len(values))
+    return mean, se

@@ -1,0 +1,105 @@
+"""The verbs isoflop, compare and reproduce: what they print, what they promise as JSON, how they refuse."""
+
+import json
+
+import pytest
+
+from scaling.cli import main
+from scaling.fitting.published import PUBLISHED
+
+
+@pytest.fixture
+def epoch(shared_data):
+    return str(shared_data / "chinchilla_epoch.csv")
+
+
+def printed(capsys, *argv: str) -> str:
+    assert main(list(argv)) == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys, *argv: str) -> str:
+    assert main(list(argv)) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith("scaling: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_isoflop_json(capsys, epoch):
+    payload = json.loads(printed(capsys, "isoflop", epoch, "--law", "besiroglu", "--at", "1e24", "--json"))
+    for name in ("approach1", "approach2"):
+        found = payload[name]
+        assert 0.4 < found["a"] < 0.6
+        assert found["a"] + found["b"] == pytest.approx(1, abs=0.03)
+        assert {"G_N", "G_D", "vertices", "left_out"} <= found.keys()
+        assert all(
+            {"C", "N", "D", "loss", "kept", "left_out"} == vertex.keys() - {"runs"} for vertex in found["vertices"]
+        )
+        assert all(row["reason"] for row in found["left_out"])
+    assert payload["bias"]["a_law"] == pytest.approx(PUBLISHED["besiroglu"].law.exponents[0], abs=1e-9)
+    assert payload["bias"]["errors"][-1]["C"] == 1e24
+    assert set(payload["optimum"][0]) == {"C", "approach1", "approach2", "approach3"}
+
+
+def test_isoflop_text(capsys, epoch):
+    text = printed(capsys, "isoflop", epoch, "--law", "besiroglu", "--at", "1e24")
+    assert "left out: vertex at N" in text
+    assert "is its bias on this grid" in text
+    assert "edge minimum" in text
+    assert "\x1b" not in text
+
+
+def test_isoflop_says_why_an_approach_does_not_apply(capsys, tmp_path):
+    path = tmp_path / "ladder.csv"
+    path.write_text("N,D,loss\n" + "".join(f"{1e6 * 2**i},{2e7 * 2**i},{4 - i / 10}\n" for i in range(8)))
+    message = refused(capsys, "isoflop", str(path), "--law", "besiroglu")
+    assert "neither approach applies" in message
+    assert "no isoFLOP budget" in message
+    assert "--law nobody" in refused(capsys, "isoflop", str(path), "--law", "nobody")
+
+
+def test_columns_from_the_command_line(capsys, tmp_path):
+    path = tmp_path / "odd.csv"
+    rows = [
+        (n, c / (6e6 * n), 2 + 40 / n + 40 * n / (c / 6e6))
+        for c in (6e14, 6e15, 6e16)
+        for n in (0.5, 1, 2, 4, 8, 16, 32)
+    ]
+    path.write_text("size,data,nll\n" + "".join(f"{n},{d},{loss}\n" for n, d, loss in rows))
+    options = (
+        "--columns",
+        "N=size,D=data,loss=nll",
+        "--units",
+        "N=millions,D=ones",
+        "--law",
+        "besiroglu",
+        "--inner",
+        "inf",
+        "--json",
+    )
+    payload = json.loads(printed(capsys, "isoflop", str(path), *options))
+    assert payload["n"] == 21
+    assert "needed FIELD=VALUE" in refused(capsys, "isoflop", str(path), "--columns", "size")
+    assert "no column for the loss" in refused(capsys, "isoflop", str(path))
+
+
+def test_compare(capsys, epoch):
+    options = ("--laws", "chinchilla", "--hold-out", "1e21", "--starts", "60")
+    payload = json.loads(printed(capsys, "compare", epoch, *options, "--json"))
+    assert payload["laws"][0]["hold_out"][0]["fold"]["low"] == 1e21
+    assert payload["objective"]["name"] == "log-huber"
+    assert "rolling" in printed(capsys, "compare", epoch, *options)
+    assert "--laws gopher: known are" in refused(capsys, "compare", epoch, "--laws", "gopher")
+    assert "--objective odd" in refused(capsys, "compare", epoch, "--objective", "odd")
+    assert "--delta: squared has none" in refused(capsys, "compare", epoch, "--objective", "squared", "--delta", "1")
+    assert "positive" in refused(capsys, "compare", epoch, "--hold-out", "-1")
+
+
+def test_reproduce(capsys, tmp_path):
+    assert "24 of 24 numbers agree" in printed(capsys, "reproduce", "czech")
+    payload = json.loads(printed(capsys, "reproduce", "czech", "--json"))
+    assert payload["agrees"] is True
+    assert "no chinchilla_epoch.csv" in refused(capsys, "reproduce", "besiroglu", "--data", str(tmp_path))
+    assert "--resamples" in refused(capsys, "reproduce", "czech", "--resamples", "500")
