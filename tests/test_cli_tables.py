@@ -103,3 +103,15 @@ def test_reproduce(capsys, tmp_path):
     assert payload["agrees"] is True
     assert "no chinchilla_epoch.csv" in refused(capsys, "reproduce", "besiroglu", "--data", str(tmp_path))
     assert "--resamples" in refused(capsys, "reproduce", "czech", "--resamples", "500")
+
+
+def test_table(capsys, tmp_path, shared_data):
+    source, out = str(shared_data / "chinchilla_toolkit_llm.csv"), tmp_path / "t.parquet"
+    assert "234 runs; N counts N" in printed(capsys, "table", source)
+    payload = json.loads(printed(capsys, "table", source, "--out", str(out), "--json"))
+    again = json.loads(printed(capsys, "table", str(out), "--json"))
+    assert again["digest"] == payload["digest"]
+    assert payload["columns"]["D"] == "training tokens"
+    assert "training tokens" in printed(capsys, "table", source, "--describe")
+    assert ".csv or .parquet" in refused(capsys, "table", source, "--out", str(tmp_path / "t.txt"))
+    assert "no such file" in refused(capsys, "table", str(tmp_path / "absent.csv"))

@@ -25,7 +25,7 @@ COLUMNS = {
     "N": "all parameters",
     "D": "training tokens",
     "C": "training FLOPs, as `flops_counted` says",
-    "loss": "held-out loss, nats per token (bits per byte where the loss was read from such a column)",
+    "loss": "held-out loss, nats per token",
     "loss_se": "standard error of the loss over the held-out tokens, nats per token",
     "weight": "weight of the run in a fit",
     "N_nonembedding": "parameters without the token embedding and the output head",
@@ -247,9 +247,7 @@ class Runs:
         `Runs.read` gives the same runs again; the training curves stay in the records.
         """
         path = Path(path)
-        table = self._written()
-        order = [name for name in COLUMNS if name in table] + [name for name in table if name not in COLUMNS]
-        table = table[order].dropna(axis=1, how="all")
+        table = self._ordered()
         if path.suffix == ".csv":
             write_whole(path, table.to_csv(index=False))
         elif path.suffix == ".parquet":
@@ -259,6 +257,17 @@ class Runs:
         else:
             raise ValueError(f"{path}: a table is written as .csv or .parquet.")
         return path
+
+    def describe(self) -> dict[str, str]:
+        """Column -> what it holds, for each column that `write` writes."""
+        further = "a further column of the table that was read"
+        return {name: COLUMNS.get(name, further) for name in self._ordered()}
+
+    def _ordered(self) -> pd.DataFrame:
+        """The table as it is written: documented columns first, in their order, and none that is empty."""
+        table = self._written()
+        order = [name for name in COLUMNS if name in table] + [name for name in table if name not in COLUMNS]
+        return table.loc[:, order].dropna(axis=1, how="all")
 
     def _written(self) -> pd.DataFrame:
         """The table with every count under its own name, and columns that say what N and C were."""
