@@ -24,10 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.fitting.laws import Law
-from scaling.fitting.solve.moments import Data, any_model, power_law_model, with_prior
+from scaling.fitting.solve.moments import Data, lane_model, with_prior
 from scaling.fitting.solve.problem import Problem
 
 RUNNING, CONVERGED, STALLED, EXHAUSTED = 0, 1, 2, 3
+#: Damping after the first refused step, and how it grows with each further one and shrinks with each good one.
+FIRST, GROW, SHRINK = 1e-2, 30.0, 10.0
 STATUS = {RUNNING: "running", CONVERGED: "converged", STALLED: "stalled", EXHAUSTED: "out of iterations"}
 
 #: Losses are never known better than to this part of themselves: the floor under which an objective counts as nought.
@@ -36,10 +38,10 @@ RESOLUTION = 1e-6
 SHARP = 1e10
 #: Information on a coefficient, against the best known one, under which it is held still: its term has vanished.
 FAINT = 1e-14
-#: Longest step in the logarithm of a positive coefficient.
-LONGEST_STEP = 4.0
+#: Part of the objective that a step must promise for a smoothed stage to go on, and the factor between stages.
+SMOOTH_ENOUGH, SHARPEN = 1e-3, 10.0
 #: Doubles in flight a column of a lane: keeps a lane batch in the cache, and the memory of any fit bounded.
-ELEMENTS = 131072
+ELEMENTS = 32768
 
 
 def float64() -> Any:
@@ -70,6 +72,7 @@ class _State(NamedTuple):
     hessian: Any
     majoriser: Any
     damping: Any
+    cautious: Any
     slope: Any
     status: Any
     iterations: Any
@@ -127,32 +130,37 @@ def minimise(
         return shared._replace(target=rows(target, index)[:, pad], weights=padded, free=mask[index])
 
     with float64():
-        begin, advance = _compiled(problem.law, problem.objective.log)
-        return _drive(begin, advance, load, starts, lanes, smooth, iterations)
+        spread, advance = _compiled(problem.law, problem.objective.log)
+
+        def enter(index: np.ndarray, data: Data, occupied: np.ndarray) -> _State:
+            slope = np.full(lanes, shared.slope)
+            if smooth:
+                gentle = min(shared.psi_high, -shared.psi_low) / (2 * np.asarray(spread(starts[index], data)) + 1e-300)
+                slope = np.minimum(slope / 2, gentle)
+            return _begin(starts[index], slope, smooth, occupied)
+
+        ended = _drive(advance, enter, load, starts, lanes, iterations)
+        _look(advance, load, shared.slope, ended, lanes)
+    return ended
 
 
 def _drive(
-    begin: Callable, advance: Callable, load: Callable, starts: np.ndarray, lanes: int, smooth: bool, iterations: int
+    advance: Callable, enter: Callable, load: Callable, starts: np.ndarray, lanes: int, iterations: int
 ) -> Solution:
     """Keep all lanes busy until every start has ended: the converged leave, the waiting enter."""
-    S = len(starts)
-    ended: list[Any] = [None] * 7
-    index = np.minimum(np.arange(lanes), S - 1)
-    waiting = min(lanes, S)
-    occupied = np.arange(lanes) < S
+    S, P = starts.shape
+    ended = Solution(
+        np.zeros((S, P)), np.zeros(S), np.zeros(S, int), np.zeros(S, int), np.zeros((S, P)), *np.zeros((2, S, P, P))
+    )
+    index, occupied, waiting = np.minimum(np.arange(lanes), S - 1), np.arange(lanes) < S, min(lanes, S)
     data = load(index)
-    state = begin(starts[index], data, smooth, ~occupied)
-    budget = iterations
+    state = enter(index, data, occupied)
     while occupied.any():
-        state = _State(*map(np.asarray, advance(state, data, 6 if waiting < S else 12, budget)))
+        state = _State(*map(np.asarray, advance(state, data, 4, iterations)))
         out = occupied & (state.status != RUNNING)
-        if out.any():
-            values = (state.theta, state.value, state.status, state.iterations, *state[2:5])
-            for slot, value in enumerate(values):
-                if ended[slot] is None:
-                    ended[slot] = np.zeros((S, *value.shape[1:]), value.dtype)
-                ended[slot][index[out]] = value[out]
-            occupied = occupied & ~out
+        for kept, values in zip(ended, (*state[:1], state.value, state.status, state.iterations, *state[2:5])):
+            kept[index[out]] = values[out]
+        occupied = occupied & ~out
         vacant = np.flatnonzero(~occupied)
         if waiting < S and len(vacant) >= min(lanes // 8, S - waiting):
             entering = vacant[: S - waiting]
@@ -160,18 +168,22 @@ def _drive(
             waiting += len(entering)
             occupied[entering] = True
             data = load(index)
-            fresh = begin(starts[index], data, smooth, ~occupied)
             new = np.isin(np.arange(lanes), entering)
-            state = _State(
-                *(np.where(new.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(map(np.asarray, fresh), state))
-            )
-    theta, value, status, steps, gradient, hessian, majoriser = ended
-    for begun in range(0, S, lanes):
-        index = np.minimum(np.arange(begun, begun + lanes), S - 1)
-        if np.any(status[index] != CONVERGED):  # they stopped on a smoothed objective: report the objective itself
-            state = begin(theta[index], load(index), False, np.ones(lanes, bool))
-            value[index], gradient[index], hessian[index], majoriser[index] = map(np.asarray, state[1:5])
-    return Solution(theta, value, status, steps, gradient, hessian, majoriser)
+            fresh = enter(index, data, occupied)
+            state = _State(*(np.where(new.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(fresh, state)))
+    return ended
+
+
+def _look(advance: Callable, load: Callable, slope: float, ended: Solution, lanes: int) -> None:
+    """Put the objective itself, and its derivatives, where a lane stopped on a smoother one."""
+    stopped = np.flatnonzero(ended.status != CONVERGED)
+    for begun in range(0, len(stopped), lanes):
+        index = np.resize(stopped[begun : begun + lanes], lanes)
+        state = _begin(ended.theta[index], np.full(lanes, slope), False, np.ones(lanes, bool))
+        state = advance(state, load(index), 1, 2)
+        ended.value[index] = np.asarray(state.value)
+        for kept, values in zip(ended[4:], state[2:5]):
+            kept[index] = np.asarray(values)
 
 
 def _shared(problem: Problem, pad: np.ndarray, tolerance: float) -> Data:
@@ -200,102 +212,86 @@ def _shared(problem: Problem, pad: np.ndarray, tolerance: float) -> Data:
 
 @lru_cache(maxsize=64)
 def _compiled(law: type[Law], log: bool) -> tuple[Callable, Callable]:
-    """(begin, advance) for a law: compiled once a shape."""
-    model = power_law_model(law, log) if law.log_terms(**{c: np.ones(1) for c in law.columns}) else any_model(law, log)
+    """(spread, advance) for a law, compiled once a shape: the mean size of the residuals, and some steps of all lanes."""
+    model, predict, retract = lane_model(law, log)
 
-    def moments(theta: Any, slope: Any, data: Data) -> tuple[Any, ...]:
-        return with_prior(theta, data, *model(theta, slope, data))
-
-    def begin(theta: Any, data: Data, smooth: Any, ended: Any) -> _State:
-        lanes = theta.shape[0]
-        ones = jnp.ones(lanes)
-        _, _, _, _, spread = model(theta, data.slope * ones, data)
-        gentle = jnp.minimum(data.slope, _gentle_slope(spread, data))
-        slope = jnp.where(smooth & jnp.isfinite(data.psi_high), gentle, data.slope * ones)
-        value, gradient, hessian, majoriser = moments(theta, slope, data)
-        status = jnp.where(ended, CONVERGED, jnp.where(jnp.isfinite(value), RUNNING, STALLED)).astype(int)
-        return _State(
-            theta,
-            value,
-            gradient,
-            hessian,
-            majoriser,
-            ones * jnp.where(smooth, 1e-2, 0.0),
-            slope,
-            status,
-            jnp.zeros(lanes, int),
-        )
+    def spread(theta: Any, data: Data) -> Any:
+        residual = jnp.abs(data.target - predict(theta, data))
+        return jnp.sum(data.weights * residual, -1) / jnp.sum(data.weights, -1)
 
     def advance(state: _State, data: Data, steps: Any, budget: Any) -> _State:
         def more(carry: tuple[Any, _State]) -> Any:
             return (carry[0] < steps) & jnp.any(carry[1].status == RUNNING)
 
         def body(carry: tuple[Any, _State]) -> tuple[Any, _State]:
-            return carry[0] + 1, _iterate(carry[1], data, moments, budget)
+            return carry[0] + 1, _iterate(carry[1], data, model, retract, budget)
 
         return jax.lax.while_loop(more, body, (0, state))[1]
 
-    return jax.jit(begin), jax.jit(advance)
+    return jax.jit(spread), jax.jit(advance)
 
 
-def _gentle_slope(spread: Any, data: Data) -> Any:
-    """The slope at which residuals of twice the mean size still count as small."""
-    return jnp.minimum(data.psi_high, -data.psi_low) / (2 * spread + 1e-300)
+def _begin(theta: np.ndarray, slope: np.ndarray, cautious: bool, occupied: np.ndarray) -> _State:
+    """Lanes that have not been looked at yet: an infinite objective makes the first iteration look and not step."""
+    L, P = theta.shape
+    return _State(
+        theta=theta,
+        value=np.full(L, np.inf),
+        gradient=np.zeros((L, P)),
+        hessian=np.zeros((L, P, P)),
+        majoriser=np.zeros((L, P, P)),
+        damping=np.zeros(L),
+        cautious=np.full(L, cautious),
+        slope=slope,
+        status=np.where(occupied, RUNNING, CONVERGED),
+        iterations=np.zeros(L, int),
+    )
 
 
-def _iterate(state: _State, data: Data, moments: Callable, budget: Any) -> _State:
-    """One damped Newton step of every running lane."""
+def _iterate(state: _State, data: Data, model: Callable, retract: Callable, budget: Any) -> _State:
+    """One step of every running lane: propose, look, accept or damp."""
+    fresh = jnp.isinf(state.value)
     gradient = state.gradient @ data.ties
     hessian, majoriser = (data.ties.T @ matrix @ data.ties for matrix in (state.hessian, state.majoriser))
     pressed = ((state.theta <= data.low) & (gradient > 0)) | ((state.theta >= data.high) & (gradient < 0))
-    step, promise, definite = _step(gradient, hessian, majoriser, data.free & ~pressed, state.damping)
-    longest = jnp.max(jnp.where(data.positive, jnp.abs(step), 0.0), -1)
-    step = step * jnp.minimum(1.0, LONGEST_STEP / jnp.maximum(longest, 1e-300))[:, None]
-
-    count = jnp.sum(data.weights, -1)
-    scale = jnp.abs(state.value) + 0.5 * jnp.minimum(state.slope, 2.0) * RESOLUTION**2 * count
+    step, promise, newton = _step(gradient, hessian, majoriser, data.free & ~pressed, state.damping, state.cautious)
+    rounding = 0.5 * jnp.minimum(state.slope, 2.0) * RESOLUTION**2 * jnp.sum(data.weights, -1)
+    scale = jnp.where(fresh, 0.0, jnp.abs(state.value)) + rounding
     sharp = state.slope >= data.slope
-    done = (promise <= jnp.where(sharp, data.tolerance**2, 1e-6) * scale) & definite & (state.damping <= 1e-2)
+    enough = jnp.where(sharp, data.tolerance**2, SMOOTH_ENOUGH) * scale
+    done = (promise <= enough) & (newton | ~sharp) & (state.damping <= 1e-2) & ~fresh
     sharpen = done & ~sharp
-    slope = jnp.where(sharpen, jnp.minimum(data.slope, 5 * state.slope), state.slope)
+    slope = jnp.where(sharpen, jnp.minimum(data.slope, SHARPEN * state.slope), state.slope)
 
-    trial = jnp.where(sharpen[:, None], state.theta, jnp.clip(state.theta + step @ data.ties.T, data.low, data.high))
-    value, new_gradient, new_hessian, new_majoriser = moments(trial, slope, data)
-    gain = (state.value - value) / jnp.maximum(promise, 1e-300)
+    step = jnp.where((sharpen | fresh)[:, None], 0.0, step @ data.ties.T)
+    trial = jnp.clip(retract(state.theta, step, data, ~(sharp | sharpen)), data.low, data.high)
+    trial = jnp.where(data.free @ data.ties.T > 0, trial, state.theta)
+    value, *picture = with_prior(trial, data, *model(trial, slope, data))
     better = jnp.isfinite(value) & (value <= state.value + 1e-14 * scale)
-    accept = (sharpen | (better & ~(done & sharp))) & (state.status == RUNNING)
-    good = better & (gain > 0.7)
-    damping = state.damping
-    damping = jnp.where(
-        sharpen,
-        0.0,
-        jnp.where(good, damping / 10, jnp.where(better & (gain > 0.2), damping, jnp.maximum(8 * damping, 1e-2))),
-    )
-    damping = jnp.where(damping < 1e-7, 0.0, damping)
-
-    iterations = state.iterations + (state.status == RUNNING)
-    status = jnp.where(done & sharp, CONVERGED, RUNNING)
-    status = jnp.where((status == RUNNING) & (damping > 1e12), STALLED, status)
-    status = jnp.where((status == RUNNING) & (iterations >= budget), EXHAUSTED, status)
+    gain = (state.value - value) / jnp.maximum(promise, 1e-300)
     running = state.status == RUNNING
+    accept = (sharpen | (better & ~done)) & running
 
-    def pick(new: Any, old: Any) -> Any:
-        return jnp.where(accept.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-    return _State(
-        pick(trial, state.theta),
-        pick(value, state.value),
-        pick(new_gradient, state.gradient),
-        pick(new_hessian, state.hessian),
-        pick(new_majoriser, state.majoriser),
-        jnp.where(running, damping, state.damping),
-        jnp.where(running, slope, state.slope),
-        jnp.where(running, status, state.status).astype(int),
-        iterations,
+    damping = jnp.where(
+        better, jnp.where(gain > 0.7, state.damping / SHRINK, state.damping), jnp.maximum(GROW * state.damping, FIRST)
     )
+    damping = jnp.where(sharpen | fresh | (damping < 1e-7), 0.0, damping)
+    cautious = jnp.where(newton, ~better, ~better | (promise > 1e-2 * scale))
+    cautious = jnp.where(fresh, state.cautious, cautious & ~sharpen)
+    iterations = state.iterations + running
+    status = jnp.where(iterations >= budget, EXHAUSTED, RUNNING)
+    status = jnp.where((damping > 1e12) | (fresh & ~better), STALLED, status)
+    status = jnp.where(done & sharp, CONVERGED, status)
+
+    def pick(which: Any, new: Any, old: Any) -> Any:
+        return jnp.where(which.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    local = [pick(accept, new, old) for new, old in zip((trial, value, *picture), state[:5])]
+    rest = [pick(running, new, old) for new, old in zip((damping, cautious, slope, status), state[5:9])]
+    return _State(*local, *rest[:3], rest[3].astype(int), iterations)
 
 
-def _step(gradient: Any, hessian: Any, majoriser: Any, free: Any, damping: Any) -> tuple[Any, Any, Any]:
+def _step(gradient: Any, hessian: Any, majoriser: Any, free: Any, damping: Any, cautious: Any) -> tuple[Any, Any, Any]:
     """The step [L, P], what it promises [L], and whether it is Newton's: (H + damping M) where that is positive
     definite, and (1 + damping) M, the re-weighted least squares step, where it is not."""
     diagonal = jnp.diagonal(majoriser, axis1=1, axis2=2)
@@ -310,6 +306,7 @@ def _step(gradient: Any, hessian: Any, majoriser: Any, free: Any, damping: Any) 
     damped = damping[:, None, None] * M + ridge + fixed
     both, definite = _solve_definite(jnp.concatenate([H + damped, M + damped]), jnp.concatenate([-g, -g]))
     (newton, majorised), definite = jnp.split(both, 2), definite[: len(g)]
+    definite = definite & ~cautious
     step = jnp.where(definite[:, None], newton, majorised)
     curvature = jnp.where(definite[:, None, None], H, M)
     promise = -jnp.sum(step * g, -1) - 0.5 * jnp.sum(step * jnp.sum(curvature * step[:, None, :], -1), -1)
