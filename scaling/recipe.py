@@ -60,14 +60,14 @@ Rule = Callable[[Shape, float], Recipe]
 
 
 def valley(shape: Shape, tokens: float) -> Recipe:
-    """The default rule: rate and batch that gave clean isoFLOP valleys from 1e10 to 1e13 FLOPs on bytes."""
-    batch = _batch_tokens(shape, 256 * (tokens / 1e6) ** 0.5)
-    rate = 1.2e-2 * math.sqrt(batch / 1024) * (40_000 / shape.N) ** 0.4
-    return Recipe(
-        learning_rate=float(f"{rate:.3g}"),
-        batch_tokens=batch,
-        warmup_tokens=warmup(shape, tokens),
-    )
+    """The default rule, measured on bytes of Python from 1e11 to 1e12 FLOPs (runs/LOG.md).
+
+    Batch: 256 tokens at D = 1.5e6, growing as D^.5, a power of two of windows. Rate: 2.1 / sqrt(parameters of the blocks)
+    at 256 tokens, no more than .03, times sqrt(batch / 256).
+    """
+    batch = _batch_tokens(shape, 256 * (tokens / 1.5e6) ** 0.5)
+    rate = min(0.03, 2.1 / math.sqrt(shape.N_blocks)) * math.sqrt(batch / 256)
+    return Recipe(learning_rate=float(f"{rate:.3g}"), batch_tokens=batch, warmup_tokens=warmup(shape, tokens))
 
 
 def step_law(shape: Shape, tokens: float) -> Recipe:
@@ -89,6 +89,6 @@ def warmup(shape: Shape, tokens: float) -> int:
 
 
 def _batch_tokens(shape: Shape, wanted: float) -> int:
-    """The power-of-two number of whole windows nearest to `wanted` tokens, at least 4 windows."""
-    windows = max(4.0, wanted / shape.context)
+    """The power-of-two number of whole windows nearest to `wanted` tokens, at least 2 windows."""
+    windows = max(2.0, wanted / shape.context)
     return shape.context * 2 ** round(math.log2(windows))
