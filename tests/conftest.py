@@ -4,7 +4,13 @@ import os
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+
+# One core a test process: two processes of two threads each on two cores are many times slower than two of one.
+if hasattr(os, "sched_setaffinity") and (worker := os.environ.get("PYTEST_XDIST_WORKER")):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -20,3 +26,32 @@ def shared_data() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory) -> Path:
+    """A folder of 200 files of seeded words: enough text for a tiny run."""
+    folder = tmp_path_factory.mktemp("text")
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefgh"), rng.integers(2, 7))) for _ in range(300)]
+    chance = 1 / np.arange(1, 301)
+    for number in range(200):
+        text = " ".join(rng.choice(words, 400, p=chance / chance.sum()))
+        (folder / f"{number:03}.txt").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Corpora and compiled programs of the tests, out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCALING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def corpus(text_folder, own_cache):
+    """The corpus of that folder."""
+    from scaling.training.corpus import Corpus
+
+    return Corpus.of(str(text_folder))

@@ -175,13 +175,16 @@ def evaluate(
     """Mean loss on the spec's held-out tokens, nats per token, and its standard error over windows."""
     programs = programs or _programs(spec.shape, spec.recipe.batch_tokens, _static(spec.recipe))
     windows = corpus.evaluation(spec.eval_tokens, spec.shape.context)
-    rows = max(1, EVAL_BATCH_TOKENS // spec.shape.context)
-    losses = [
-        np.asarray(programs.evaluate(params, _padded(windows[start : start + rows], rows)), np.float64)
-        for start in range(0, len(windows), rows)
-    ]
-    loss = np.concatenate(losses)[: len(windows)]
+    loss = evaluate_windows(programs, params, windows, spec.shape.context)
     return float(loss.mean()), float(loss.std(ddof=1) / math.sqrt(len(loss))) if len(loss) > 1 else math.inf
+
+
+def evaluate_windows(programs: Programs, params: model.Params, windows: np.ndarray, context: int) -> np.ndarray:
+    """Mean loss of each window [W, context + 1], nats per token, float64 [W]."""
+    rows = max(1, EVAL_BATCH_TOKENS // context)
+    starts = range(0, len(windows), rows)
+    losses = [np.asarray(programs.evaluate(params, _padded(windows[at : at + rows], rows))) for at in starts]
+    return np.concatenate(losses)[: len(windows)].astype(np.float64)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,117 @@
+"""Text to tokens: order, splits, batches, and text that cannot be used."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from scaling.training.corpus import SEPARATOR, Corpus, permuted
+
+
+def test_every_document_is_there_once(text_folder, corpus):
+    wanted = sorted(path.read_bytes() for path in text_folder.iterdir())
+    found = [bytes(split).split(SEPARATOR)[:-1] for split in (corpus.train, corpus.heldout)]
+    assert sorted(found[0] + found[1]) == wanted
+    assert len(corpus.manifest["documents"]) == len(wanted)
+    assert not set(found[0]) & set(found[1])
+
+
+def test_duplicates_count_once(tmp_path, text_folder):
+    for path in text_folder.iterdir():
+        for copy in ("a", "b"):
+            (tmp_path / copy).mkdir(exist_ok=True)
+            (tmp_path / copy / path.name).write_bytes(path.read_bytes())
+    assert len(Corpus.of(str(tmp_path)).manifest["documents"]) == 200
+
+
+def test_a_document_stays_in_its_split_when_others_come(tmp_path, text_folder, corpus):
+    for path in text_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "999.txt").write_text("one more document")
+    larger = Corpus.of(str(tmp_path))
+    assert larger.digest != corpus.digest
+    before = {name: split for name, _, split in corpus.manifest["documents"]}
+    after = {name: split for name, _, split in larger.manifest["documents"]}
+    assert all(after[name] == split for name, split in before.items())
+
+
+def test_the_cache_serves_the_digest_after_the_text_has_changed(tmp_path, text_folder):
+    for path in text_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes() + b"!")
+    first = Corpus.of(str(tmp_path))
+    (tmp_path / "000.txt").write_text("changed")
+    assert Corpus.of(str(tmp_path)).digest != first.digest
+    assert np.array_equal(Corpus.of_digest(first.digest, str(tmp_path)).train, first.train)
+    with pytest.raises(ValueError, match=r"has changed.*0123"):
+        Corpus.of_digest("0123", str(tmp_path))
+
+
+def test_a_short_array_is_refused(tmp_path, text_folder, monkeypatch):
+    monkeypatch.setenv("SCALING_CACHE", str(tmp_path))
+    corpus = Corpus.of(str(text_folder))
+    (corpus.folder / "train.bin").write_bytes(bytes(corpus.train[:100]))
+    with pytest.raises(ValueError, match=r"train.bin: 100 bytes, needed"):
+        Corpus.of(str(text_folder))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 17, 64, 1000, 4097])
+def test_a_permutation_takes_every_place_once(size):
+    index = np.arange(size, dtype=np.uint64)
+    places = permuted(index, size, "key")
+    assert sorted(places.tolist()) == list(range(size))
+    if size > 100:
+        assert not np.array_equal(places, permuted(index, size, "another key"))
+        assert abs(np.corrcoef(index.astype(float), places.astype(float))[0, 1]) < 0.1
+
+
+def test_each_window_is_seen_once_an_epoch(corpus):
+    context, rows = 16, 4
+    steps = corpus.windows(context) // rows
+    batches = corpus.batches(0, 0, steps, rows * context, context)
+    seen = Counter(bytes(window) for window in batches.reshape(-1, context + 1))
+    text = Counter(bytes(corpus.train[i * context : (i + 1) * context + 1]) for i in range(corpus.windows(context)))
+    assert seen <= text
+    assert seen.total() > text.total() - rows
+    assert corpus.epochs(steps * rows * context, context) <= 1
+
+
+def test_a_batch_is_a_function_of_the_step(corpus):
+    whole = corpus.batches(3, 0, 20, 64, 16)
+    assert np.array_equal(whole[7:12], corpus.batches(3, 7, 5, 64, 16))
+    assert not np.array_equal(whole, corpus.batches(4, 0, 20, 64, 16))
+    last = corpus.windows(16) // 4
+    assert corpus.batches(3, last, 2, 64, 16).shape == (2, 4, 17)  # over the end, into the next epoch
+
+
+def test_evaluation_is_spread_over_the_split(corpus):
+    windows = corpus.evaluation(512, 16)
+    assert windows.shape == (32, 17)
+    assert np.array_equal(windows, corpus.evaluation(512, 16))
+    with pytest.raises(ValueError, match="Set eval_tokens between"):
+        corpus.evaluation(10**9, 16)
+
+
+def test_the_python_corpus_is_large_and_readable():
+    corpus = Corpus.of("python")
+    documents = corpus.manifest["documents"]
+    assert len(corpus.train) > 50e6
+    assert len(corpus.heldout) > 1e6
+    assert {name.split("/")[0].split("-")[0] for name, _, _ in documents} >= {"jax", "numpy", "scipy"}
+    assert b"def " in bytes(corpus.train[:100_000])
+    assert json.loads((corpus.folder / "manifest.json").read_text())["digest"] == corpus.digest
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: None, "no such file or folder"),
+        (lambda path: path.mkdir(), "is empty"),
+        (lambda path: path.write_bytes(b"caf\xe9"), "not UTF-8 text .byte 3 is 0xe9"),
+        (lambda path: path.write_text("x"), "some of each"),
+    ],
+)
+def test_text_that_cannot_be_used_says_why(tmp_path, make, says):
+    make(tmp_path / "text")
+    with pytest.raises(ValueError, match=says):
+        Corpus.of(str(tmp_path / "text"))

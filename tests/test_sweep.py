@@ -1,0 +1,219 @@
+"""Sweeps: every cell trained once, whatever stops them; and folders that are not theirs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scaling.cli import main
+from scaling.grid import Grid
+from scaling.runs import Run, Runs, record_paths
+from scaling.training import sweep as sweeps
+from scaling.training.executors import Event, Local
+from scaling.training.train import train
+
+
+@pytest.fixture(scope="module")
+def grid(text_folder) -> Grid:
+    """Four short cells on the tests' own text."""
+    table = {
+        "corpus": str(text_folder),
+        "budgets": [2e8, 4e8],
+        "sizes": [{"depth": 1, "width": 8}, {"depth": 1, "width": 16}],
+        "context": 16,
+        "eval_tokens": 512,
+        "recipe": {"batch_tokens": 64, "learning_rate": 1e-2},
+    }
+    return Grid.of(table, name="tiny")
+
+
+@pytest.fixture(scope="module")
+def swept(grid, tmp_path_factory) -> sweeps.Plan:
+    """The finished sweep."""
+    return sweeps.sweep(grid, tmp_path_factory.mktemp("runs") / "tiny", Local(2))
+
+
+def copy_of(plan: sweeps.Plan, folder: Path) -> Path:
+    """The same folder of runs elsewhere, to be damaged."""
+    folder.mkdir()
+    for path in plan.folder.iterdir():
+        if path.is_file():
+            (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+class Here:
+    """An executor for tests: trains in this process, and can be told to stop."""
+
+    def __init__(self, corpus, stop_after: int = 10**9) -> None:
+        self.corpus, self.left, self.trained = corpus, stop_after, []
+
+    def run(self, specs, folder, corpus, report):
+        for spec in specs:
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            run = train(spec, self.corpus)
+            run.write(folder)
+            self.trained.append(spec.id)
+            report(Event("done", spec.id, 0, run.steps, run.loss))
+
+
+def test_every_cell_has_its_record(grid, swept):
+    assert {run.status for run in swept.records.values()} == {"done"}
+    assert len(record_paths(swept.folder)) == len(swept.specs) == 4
+    assert swept.missing == ()
+    runs = Runs.read(swept.folder)
+    assert len(runs) == 4
+    assert sorted(runs.C) == sorted(run.C for run in swept.records.values())
+    assert Grid.read(swept.folder).curves == grid.curves
+
+
+def test_worker_processes_give_the_losses_of_this_process(swept, corpus):
+    for spec in swept.specs:
+        assert swept.records[spec.id].loss == pytest.approx(train(spec, corpus).loss, abs=1e-6)
+
+
+def test_only_what_is_missing_is_trained(grid, swept, corpus, tmp_path):
+    folder = copy_of(swept, tmp_path / "runs")
+    gone = swept.specs[1]
+    (folder / f"{gone.id}.json").unlink()
+    here = Here(corpus)
+    seen = []
+    plan = sweeps.sweep(grid, folder, here, lambda status: seen.append((status.done, status.total)))
+    assert here.trained == [gone.id]
+    assert plan.records[gone.id].loss == pytest.approx(swept.records[gone.id].loss, abs=1e-6)
+    assert seen == [(4, 4)]
+
+
+def test_an_interrupted_sweep_keeps_what_is_done_and_goes_on(grid, corpus, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        sweeps.sweep(grid, tmp_path / "runs", Here(corpus, stop_after=2))
+    assert len(record_paths(tmp_path / "runs")) == 2
+    here = Here(corpus)
+    assert sweeps.sweep(grid, tmp_path / "runs", here).missing == ()
+    assert len(here.trained) == 2
+
+
+def test_the_longest_cells_come_first(grid, tmp_path):
+    order = [spec.C for spec in sweeps.plan(grid, tmp_path / "runs").missing]
+    assert order == sorted(order, reverse=True)
+
+
+def test_a_cell_whose_worker_dies_is_recorded_and_the_sweep_goes_on(grid, tmp_path, monkeypatch):
+    """Workers that are killed at once, three times a cell, leave failed records that say so."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    plan = sweeps.sweep(grid, tmp_path / "runs", Local(2))
+    assert len(plan.failed) == 4
+    assert all("its worker died 3 times, last with exit status 1" in run.reason for run in plan.failed)
+
+
+def test_a_diverged_cell_is_failed_and_the_rest_is_trained(grid, tmp_path):
+    wild = replace(grid, recipe={**grid.recipe, "learning_rate": 1e30, "clip": 1e30}, curves=grid.curves[:1])
+    plan = sweeps.sweep(wild, tmp_path / "runs", Local(1))
+    assert [run.status for run in plan.records.values()] == ["failed", "failed"]
+    assert all("diverged" in run.reason for run in plan.failed)
+    with pytest.raises(ValueError, match="no finished run"):
+        Runs.read(tmp_path / "runs")
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(grid, corpus, tmp_path):
+    """The whole command in a process of its own, interrupted while it trains, then finished."""
+    long = replace(grid, curves=tuple(replace(curve, budget=curve.budget * 40) for curve in grid.curves), epochs=1000)
+    (tmp_path / "grid.toml").write_text(long.toml())
+    command = [sys.executable, "-m", "scaling", "sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "runs")]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.time() + 120
+    while not list(tmp_path.glob("runs/*.json")) and time.time() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130, complaint
+    last = complaint.strip().splitlines()[-1]
+    assert "cells left" in last
+    assert "goes on" in last
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert len(record_paths(tmp_path / "runs")) == 4
+    assert not list(tmp_path.glob("runs/.sweep/checkpoints/*"))
+
+
+def test_a_damaged_record_is_named(grid, swept, tmp_path):
+    folder = copy_of(swept, tmp_path / "runs")
+    path = record_paths(folder)[0]
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(ValueError, match=rf"{path.name}: a damaged record"):
+        sweeps.plan(grid, folder)
+
+
+def test_a_record_of_a_newer_schema_is_named(swept, tmp_path):
+    folder = copy_of(swept, tmp_path / "runs")
+    path = record_paths(folder)[0]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 99}))
+    with pytest.raises(ValueError, match="newer version"):
+        Run.read(path)
+
+
+def test_a_folder_of_another_grid_is_refused(grid, swept, corpus):
+    with pytest.raises(ValueError, match="belongs to another grid: its recipe is"):
+        sweeps.sweep(replace(grid, recipe={"learning_rate": 0.5}), swept.folder, Here(corpus))
+    with pytest.raises(ValueError, match="belongs to another grid: its curves is"):
+        sweeps.sweep(replace(grid, curves=grid.curves[:1]), swept.folder, Here(corpus))
+
+
+def test_too_little_text_says_how_many_epochs(grid, tmp_path):
+    hungry = replace(grid, curves=tuple(replace(curve, budget=curve.budget * 1000) for curve in grid.curves))
+    with pytest.raises(ValueError, match=r"that is .* epochs, and the grid allows 1"):
+        sweeps.plan(hungry, tmp_path)
+    assert sweeps.plan(replace(hungry, epochs=1000), tmp_path).warnings[-1].startswith("4 of 4 cells repeat their text")
+
+
+def test_a_sweep_goes_on_from_the_corpus_it_began_with(grid, swept, corpus, tmp_path, text_folder):
+    folder = copy_of(swept, tmp_path / "runs")
+    text = tmp_path / "text"
+    text.mkdir()
+    (text / "other.txt").write_text(" ".join(map(str, range(30_000))))
+    moved = replace(grid, corpus=str(text))
+    assert sweeps.plan(moved, folder).missing == ()
+    begun = folder / "corpus.json"
+    begun.write_text(json.dumps({**json.loads(begun.read_text()), "digest": "0123456789abcdef"}))
+    with pytest.raises(ValueError, match="has changed: the runs were trained on digest 0123456789abcdef"):
+        sweeps.plan(moved, folder)
+
+
+def test_no_permission_to_write_is_one_line(grid, corpus, capsys, tmp_path):
+    (tmp_path / "grid.toml").write_text(grid.toml())
+    (tmp_path / "file").write_text("")
+    assert main(["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "file" / "runs")]) == 2
+    assert capsys.readouterr().err.strip().endswith("Not a directory.")
+
+
+def test_the_verb_plans_trains_and_answers_in_json(grid, swept, tmp_path, capsys):
+    folder = copy_of(swept, tmp_path / "runs")
+    (folder / f"{swept.specs[0].id}.json").unlink()
+    assert main(["sweep", str(folder), "--dry-run", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert (planned["total"], planned["done"], planned["missing"]) == (4, 3, 1)
+    assert planned["flops"] == swept.specs[0].C
+    assert planned["seconds"] > 0
+    assert [cell["status"] for cell in planned["cells"]].count("missing") == 1
+    assert main(["sweep", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "4 of 4 runs" in shown
+    assert f"{swept.records[swept.specs[0].id].loss:.4f}" in shown
+
+
+def test_failed_cells_set_the_exit_status(grid, tmp_path, capsys):
+    wild = replace(grid, recipe={**grid.recipe, "learning_rate": 1e30, "clip": 1e30}, curves=grid.curves[:1])
+    (tmp_path / "grid.toml").write_text(wild.toml())
+    assert main(["sweep", str(tmp_path / "grid.toml"), "--json"]) == 3
+    answer = json.loads(capsys.readouterr().out)
+    assert len(answer["failed"]) == 2
+    assert "diverged" in answer["failed"][0]["reason"]
