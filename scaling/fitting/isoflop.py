@@ -101,27 +101,38 @@ def budgets(runs: Runs, tolerance: float = SAME_BUDGET) -> tuple[Budget, ...]:
     The window with most runs is taken first, so that budgets stand out of a table that has other runs too; runs next to a
     budget and outside its window are of none.
     """
-    log_C, found = np.log(runs.C), []
-    order = np.argsort(log_C, kind="stable")
-    free = np.ones(len(runs), bool)
-    while True:
-        rows = order[free[order]]
-        if not rows.size:
-            break
-        ends = np.searchsorted(log_C[rows], log_C[rows] + tolerance, side="right")
-        sizes = [_count_sizes(runs.N[rows[i:end]]) if end - i >= FEWEST_SIZES else 0 for i, end in enumerate(ends)]
-        best = max(range(len(rows)), key=lambda i: (sizes[i] >= FEWEST_SIZES, ends[i] - i))
-        if sizes[best] < FEWEST_SIZES:
-            break
-        inside = rows[best : ends[best]]
-        middle = float(np.mean(log_C[inside]))
-        free[np.abs(log_C - middle) <= 2 * tolerance] = False
+    order = np.argsort(runs.C, kind="stable")
+    found = []
+    while (inside := _densest(runs, order, tolerance)) is not None:
+        middle = float(np.mean(np.log(runs.C[inside])))
+        order = order[np.abs(np.log(runs.C[order]) - middle) > 2 * tolerance]
         found.append(Budget(float(np.exp(middle)), np.sort(inside)))
     return tuple(sorted(found, key=lambda budget: budget.C))
 
 
-def _count_sizes(N: np.ndarray) -> int:
-    return int(np.sum(np.diff(np.sort(np.log(N))) > SAME_SIZE)) + 1
+def _densest(runs: Runs, order: np.ndarray, tolerance: float) -> np.ndarray | None:
+    """Of the rows in `order` (rising C) the most within `tolerance` in log C that are of enough sizes; None where none are."""
+    log_C = np.log(runs.C[order])
+    ends = np.searchsorted(log_C, log_C + tolerance, side="right")
+    counts = ends - np.arange(len(order))
+    for first in np.argsort(-counts, kind="stable"):
+        inside = order[first : ends[first]]
+        if len(inside) < FEWEST_SIZES:
+            return None
+        if len(_sizes(runs.N[inside])) >= FEWEST_SIZES:
+            return inside
+    return None
+
+
+def _sizes(N: np.ndarray) -> list[np.ndarray]:
+    """Rows by size, smallest first: each size reaches from its smallest N to `SAME_SIZE` above it in log N."""
+    order = np.argsort(N, kind="stable")
+    log_N, groups, first = np.log(N[order]), [], 0
+    while first < len(N):
+        end = int(np.searchsorted(log_N, log_N[first] + SAME_SIZE, side="right"))
+        groups.append(order[first:end])
+        first = end
+    return groups
 
 
 def approach2(runs: Runs, *, inner: float = 0.5, tolerance: float = SAME_BUDGET) -> Frontier:
@@ -209,12 +220,8 @@ def _curves(runs: Runs) -> tuple[dict[float, np.ndarray], str]:
     else:
         parts = [np.array([[np.log(C), np.log(D), loss]]) for C, D, loss in zip(runs.C, runs.D, runs.loss)]
         seen = f"ends of {len(runs)} runs, by size"
-    curves: dict[float, np.ndarray] = {}
-    order = np.argsort(runs.N, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(np.log(runs.N[order])) > SAME_SIZE) + 1):
-        curve = _merge([parts[i] for i in rows])
-        if len(curve) > 1:
-            curves[float(np.exp(np.mean(np.log(runs.N[rows]))))] = curve
+    merged = {float(np.median(runs.N[rows])): _merge([parts[i] for i in rows]) for rows in _sizes(runs.N)}
+    curves = {N: curve for N, curve in merged.items() if len(curve) > 1}
     return curves, seen
 
 
