@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int | None:
             }
         )
         return None
-    _print_laws(first, second, law, bias)
+    _print_laws(first, second, law, args.law or f"fitted to {len(runs)} runs", bias)
     for name, why in (("Approach 1", why_not_1), ("Approach 2", why_not_2), ("law", why_no_law), ("bias", why_no_bias)):
         if why:
             print(f"{name}: {why}", file=sys.stderr)
@@ -129,14 +129,16 @@ def _answer(C: float, first: Frontier | None, second: Frontier | None, law: Law 
     return {"C": C} | {name: {"N": N, "D": D} for name, (N, D) in sizes.items()}
 
 
-def _print_laws(first: Frontier | None, second: Frontier | None, law: Law | None, bias: Bias | None) -> None:
+def _print_laws(
+    first: Frontier | None, second: Frontier | None, law: Law | None, source: str, bias: Bias | None
+) -> None:
     from scaling.cli._planning import print_table
 
     rows = [_frontier_row(f"Approach {found.approach}", found) for found in (first, second) if found is not None]
     if law is not None and hasattr(law, "exponents"):
         a, b = law.exponents
         G_N, G_D = (float(size) for size in law.optimum(1.0))
-        rows.append([f"Approach 3 ({law.name})", f"{a:.4f}", f"{b:.4f}", f"{G_N:.4g}", f"{G_D:.4g}", "all runs"])
+        rows.append([f"Approach 3 ({law.name})", f"{a:.4f}", f"{b:.4f}", f"{G_N:.4g}", f"{G_D:.4g}", source])
     print_table(["", "a", "b", "G_N", "G_D", "from"], rows, title="N* = G_N C^a, D* = G_D C^b", words="from")
     print()
     if second is not None and bias is not None:
@@ -170,16 +172,24 @@ def _print_vertices(found: Frontier) -> None:
 
 
 def _print_edges(found: Frontier) -> None:
-    reasons: dict[str, list[float]] = {}
-    for vertex in found.left_out:
-        kind = "edge minimum" if str(vertex.left_out).startswith("edge") else "fewer than three sizes"
-        reasons.setdefault(kind, []).append(vertex.C)
-    for kind, budgets in reasons.items():
-        print(
-            f"Approach 1: {kind} at {len(budgets)} of {len(found.vertices)} values of C "
-            f"({min(budgets):.3g} to {max(budgets):.3g} FLOPs), left out."
-        )
+    kinds = ["edge minimum" if str(v.left_out).startswith("edge") else "fewer than three sizes" for v in found.vertices]
+    for kind in dict.fromkeys(kinds):
+        left_out = [vertex.left_out is not None and name == kind for vertex, name in zip(found.vertices, kinds)]
+        if any(left_out):
+            spans = ", ".join(
+                f"{low:.3g} to {high:.3g}" for low, high in _spans([v.C for v in found.vertices], left_out)
+            )
+            print(f"Approach 1: {kind} at {sum(left_out)} of {len(left_out)} values of C, left out: {spans} FLOPs.")
     print()
+
+
+def _spans(C: list[float], inside: list[bool]) -> list[tuple[float, float]]:
+    """The stretches of C that are inside."""
+    spans: list[tuple[float, float]] = []
+    for value, now, before in zip(C, inside, [False, *inside]):
+        if now:
+            spans = [*spans[:-1], (spans[-1][0], value)] if before else [*spans, (value, value)]
+    return spans
 
 
 def _print_bias(bias: Bias) -> None:
