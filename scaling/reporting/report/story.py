@@ -18,7 +18,7 @@ from scaling.runs import Runs
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Plain text; `kind` is "answer", "warning" or "" for the rest."""
+    """Plain text; `kind` is "answer", "warning", "hint" (small print) or "" for the rest."""
 
     text: str
     kind: str = ""
@@ -74,7 +74,7 @@ def _answer(study: Study) -> Section:
     blocks += [Paragraph(text, "warning") for text in dict.fromkeys(said)]
     if study.allocations:
         blocks.append(_allocation_table(study.allocations))
-        blocks.append(_cost_table(study.allocations))
+        blocks += [_cost_table(study.allocations), Paragraph(_assumed(study.allocations[0]), "hint")]
     return Section("The answer", blocks)
 
 
@@ -128,9 +128,19 @@ def _cost_table(answers: Sequence[Allocation]) -> Table:
                 for name, write, value in spent.values()
             ]
         )
-    facts = "; ".join(f"{fact.name} {fact.value}" for fact in rates.facts)
-    caption = f"What it costs, for example, on {rates.accelerator or 'this device'}. {facts}."
-    return Table(caption, ["FLOPs", *COSTS], rows)
+    return Table(f"What it costs, for example, on {rates.accelerator or 'this device'}.", ["FLOPs", *COSTS], rows)
+
+
+def _assumed(answer: Allocation) -> str:
+    """What the costs rest on, with its sources."""
+    return (
+        "These costs rest on: "
+        + "; ".join(
+            f"{fact.name} {fact.value} ({fact.source}{f', {fact.date}' if fact.date else ''})"
+            for fact in answer.cost.rates.facts
+        )
+        + "."
+    )
 
 
 def _ratio(value: float) -> str:

@@ -6,6 +6,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
+from scaling.reporting.report import planner
 from scaling.reporting.report.story import Block, Code, Paragraph, Picture, Section, Table, story
 from scaling.reporting.report.vector import inline_svg
 from scaling.reporting.study import Study
@@ -51,13 +52,15 @@ def html(study: Study, path: str | Path) -> Path:
 
 def page(study: Study) -> str:
     """The report as HTML. Every name in it is escaped."""
-    sections = [(section, _anchor(section.title)) for section in story(study)]
+    written = [(section.title, _section(section)) for section in story(study)]
+    if planner.serves(study):
+        written.insert(1 if study.allocations else 0, ("Planner", _planner(study)))
     return PAGE.format(
         title=escape(study.title),
         subtitle=escape(f"{len(study.runs)} runs from {study.runs.source}"),
         css=asset("page.css"),
-        contents="\n".join(f'<li><a href="#{anchor}">{escape(section.title)}</a></li>' for section, anchor in sections),
-        sections="\n".join(_section(section, anchor) for section, anchor in sections),
+        contents="\n".join(f'<li><a href="#{_anchor(title)}">{escape(title)}</a></li>' for title, _ in written),
+        sections="\n".join(section for _, section in written),
         footer=escape("Written by `scaling report`. Losses are in " + study.runs.loss_unit + "; C in FLOPs."),
     )
 
@@ -71,9 +74,20 @@ def _anchor(title: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
 
 
-def _section(section: Section, anchor: str) -> str:
-    body = "\n".join(_written(block) for block in section.blocks)
-    return f'<section aria-labelledby="{anchor}">\n<h2 id="{anchor}">{escape(section.title)}</h2>\n{body}\n</section>'
+def _section(section: Section) -> str:
+    return _framed(section.title, "\n".join(_written(block) for block in section.blocks))
+
+
+def _framed(title: str, body: str) -> str:
+    anchor = _anchor(title)
+    return f'<section aria-labelledby="{anchor}">\n<h2 id="{anchor}">{escape(title)}</h2>\n{body}\n</section>'
+
+
+def _planner(study: Study) -> str:
+    """The planner's fields, its chart library, its arithmetic and its data."""
+    scripts = "".join(f"<script>\n{asset(name)}</script>\n" for name in ("uPlot.iife.min.js", "planner.js", "page.js"))
+    data = f'<script type="application/json" id="planner-data">{planner.script_json(planner.data(study))}</script>\n'
+    return _framed("Planner", f"<style>{asset('uPlot.min.css')}</style>\n{asset('planner.html')}{data}{scripts}")
 
 
 def _written(block: Block) -> str:
@@ -82,6 +96,8 @@ def _written(block: Block) -> str:
             return f'<p class="answer">{escape(text)}</p>'
         case Paragraph(text, "warning"):
             return f'<p class="warning"><strong>Warning:</strong> {escape(text)}</p>'
+        case Paragraph(text, "hint"):
+            return f'<p class="hint">{escape(text)}</p>'
         case Paragraph(text, _):
             return f"<p>{escape(text)}</p>"
         case Table():

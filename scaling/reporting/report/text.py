@@ -11,14 +11,15 @@ from scaling.reporting.study import Study
 from scaling.runs import write_whole
 
 
-def markdown(study: Study, folder: str | Path) -> Path:
-    """Write `<folder>/report.md` and `<folder>/figures/*.png, *.pdf`; return the path of the report."""
-    folder = Path(folder)
+def markdown(study: Study, path: str | Path) -> Path:
+    """Write a Markdown file, or `report.md` in a folder, and beside it `figures/*.png, *.pdf`; return its path."""
+    path = Path(path)
+    path = path if path.suffix == ".md" else path / "report.md"
+    folder = path.parent
     lines = [f"# {escape(study.title)}"]
     for section in story(study):
         lines.append(f"## {escape(section.title)}")
         lines += [_written(block, folder) for block in section.blocks]
-    path = folder / "report.md"
     write_whole(path, "\n\n".join(lines) + "\n")
     return path
 

@@ -1,0 +1,271 @@
+"use strict";
+/* The planner's arithmetic: what scaling.planning computes for a Chinchilla law, without a page around it.
+
+   facts: {law, draws: Float64Array [S * 5] or null, currency, accelerators, regions, defaults, level, domain}
+   wish:  {budgets: {flops, usd, device_hours, kwh, kg_co2e}, accelerator, precision, price, usd_per_hour, mfu, region,
+           g_per_kwh, inference_tokens, unique_tokens, max_params, max_memory_gb}; what is null is not given. */
+const Planner = (() => {
+  const BUDGETS = ["flops", "usd", "device_hours", "kwh", "kg_co2e"];
+  const LOWEST = Math.log(1e2), HIGHEST = Math.log(1e20);
+  const given = (value) => value !== null && value !== undefined;
+
+  class Impossible extends Error {}
+
+  /* What one device-hour computes and costs; null is not known. */
+  function rates(facts, wish) {
+    const chip = facts.accelerators.find((row) => row.name === wish.accelerator);
+    const place = facts.regions.find((row) => row.name === wish.region);
+    const { pue, server_factor, spot_overhead } = facts.defaults;
+    const peak = chip[wish.precision];
+    if (!given(peak)) throw new Impossible(`${chip.name} has no published dense rate in ${wish.precision}.`);
+    const running = wish.price === "spot" ? 1 - spot_overhead : 1;
+    const grams = given(wish.g_per_kwh) ? wish.g_per_kwh : place.g_per_kwh;
+    const kwh = !given(chip.watts) ? null
+      : chip.watts * (chip.power_share || 1) * (chip.server_factor || server_factor) * (given(place.pue) ? place.pue : pue) / 1000;
+    return {
+      flops: peak * 1e12 * wish.mfu * running * 3600,
+      device_hours: 1,
+      usd: given(wish.usd_per_hour) ? wish.usd_per_hour : chip["usd_" + wish.price.replace("-", "_")] ?? null,
+      kwh,
+      kg_co2e: kwh === null || !given(grams) ? null : kwh * grams / 1000,
+    };
+  }
+
+  /* The FLOPs that every budget pays, and the name of the one that pays least. */
+  function affordable(hour, budgets) {
+    let C = Infinity, binding = null;
+    for (const name of BUDGETS) {
+      if (!given(budgets[name])) continue;
+      if (name !== "flops" && hour[name] === null) throw new Impossible(`the ${name} of this device are not known.`);
+      const here = name === "flops" ? budgets.flops : budgets[name] / (hour[name] / hour.flops);
+      if (here < C) { C = here; binding = name; }
+    }
+    return { C, binding };
+  }
+
+  /* Training FLOPs a token, and d log of it / d log N, at log N. */
+  function perToken(currency) {
+    if (currency.flops === "6ND") return (u) => ({ log: Math.log(6) + u, slope: 1 });
+    const { width, growth, vocab, context, embeddings } = currency;
+    const share = embeddings * vocab * width, block = 12 * width * width, power = 1 + 2 * growth;
+    return (u) => {
+      let d = (u - Math.log(block)) / power, slope = power;
+      for (let i = 0; i < 12; i++) {
+        const blocks = block * Math.exp(power * d), rest = share * Math.exp(growth * d);
+        slope = (power * blocks + growth * rest) / (blocks + rest);
+        d -= (Math.log(blocks + rest) - u) / slope;
+      }
+      const depth = Math.exp(d), w = width * Math.exp(growth * d);
+      const parts = [12 * depth * w * w, vocab * w, depth * context * w], powers = [power, growth, 1 + growth];
+      const sum = parts[0] + parts[1] + parts[2];
+      return { log: Math.log(6 * sum), slope: parts.reduce((s, part, i) => s + part * powers[i], 0) / sum / slope };
+    };
+  }
+
+  const saturate = (amount, fresh, rate) => fresh - fresh * rate * Math.expm1(-(amount / fresh - 1) / rate);
+
+  /* log of the N for which the unique tokens are the compute-optimal number: G^(1 + beta/alpha) U^(beta/alpha). */
+  function logFitting(law, unique) {
+    const power = law.beta / law.alpha;
+    const logG = Math.log(law.alpha * law.A / (law.beta * law.B)) / (law.alpha + law.beta);
+    return logG * (1 + power) + power * Math.log(unique);
+  }
+
+  /* Loss of the law at log N and log D, with repeated tokens worth less than new ones. */
+  function lossAt(law, u, v, unique, defaults) {
+    if (given(unique)) {
+      const N = Math.exp(u), D = Math.exp(v), { r_n, r_d } = defaults;
+      u = Math.log(saturate(N, Math.min(N, Math.exp(logFitting(law, unique))), r_n));
+      v = Math.log(saturate(D, Math.min(D, unique), r_d));
+    }
+    return law.E + law.A * Math.exp(-law.alpha * u) + law.B * Math.exp(-law.beta * v);
+  }
+
+  /* The problem that a wish poses: the FLOPs at hand, log D and its slope as functions of log N, and the cap on log N. */
+  function problem(facts, wish) {
+    const hour = rates(facts, wish), { C, binding } = affordable(hour, wish.budgets);
+    const token = perToken(facts.currency), spared = (wish.inference_tokens || 0) / 3;
+    const caps = [Math.exp(HIGHEST)];
+    if (given(wish.max_params)) caps.push(wish.max_params);
+    if (given(wish.max_memory_gb)) caps.push(wish.max_memory_gb * 1e9 / facts.defaults.training_bytes[wish.precision]);
+    const logD = (u, share = 1) => Math.log(share * C / Math.exp(token(u).log) - spared);
+    const loss = (law, u, share = 1) => {
+      const v = logD(u, share);
+      return v > 0 ? lossAt(law, u, v, wish.unique_tokens, facts.defaults) : Infinity;
+    };
+    return { hour, C, binding, token, spared, cap: Math.log(Math.min(...caps)), logD, loss, unique: wish.unique_tokens, facts };
+  }
+
+  /* log N of least loss: closed form under 6ND alone, else a scan and then bisection of the slope's sign. */
+  function best(asked, law, share = 1) {
+    if (asked.facts.currency.flops === "6ND" && !asked.spared && !given(asked.unique)) {
+      const sum = law.alpha + law.beta;
+      const u = (Math.log(law.alpha * law.A / (law.beta * law.B)) + law.beta * Math.log(share * asked.C / 6)) / sum;
+      return Math.min(u, asked.cap);
+    }
+    const f = (u) => asked.loss(law, u, share), steps = 160;
+    const at = (i) => LOWEST + (asked.cap - LOWEST) * i / (steps - 1);
+    let least = 0;
+    const values = Array.from({ length: steps }, (_, i) => f(at(i)));
+    for (let i = 1; i < steps; i++) if (values[i] < values[least]) least = i;
+    if (!(values[least] < Infinity)) {
+      throw new Impossible("serving alone takes all of this budget: raise it, or serve fewer tokens.");
+    }
+    const inside = at(least);
+    let low = at(Math.max(least - 1, 0)), high = at(Math.min(least + 1, steps - 1));
+    for (let i = 0; i < 52; i++) {
+      const middle = (low + high) / 2, before = f(middle - 1e-3), after = f(middle + 1e-3);
+      const rising = before < Infinity || after < Infinity ? after > before : middle > inside;
+      if (rising) high = middle; else low = middle;
+    }
+    return (low + high) / 2;
+  }
+
+  /* log N of least loss for every bootstrap law, [S]: what does not depend on the law is tabulated once over log N. */
+  function bestOfDraws(asked, laws, centre) {
+    const { S, E, A, B, alpha, beta } = laws, found = new Float64Array(S);
+    if (asked.facts.currency.flops === "6ND" && !asked.spared && !given(asked.unique)) {
+      const product = Math.log(asked.C / 6);
+      for (let s = 0; s < S; s++) {
+        const u = (Math.log(alpha[s] * A[s] / (beta[s] * B[s])) + beta[s] * product) / (alpha[s] + beta[s]);
+        found[s] = Math.min(u, asked.cap);
+      }
+      return found;
+    }
+    const table = tabulate(asked, centre);
+    for (let s = 0; s < S; s++) {
+      const law = { E: E[s], A: A[s], B: B[s], alpha: alpha[s], beta: beta[s] };
+      found[s] = Math.min(asked.cap, given(asked.unique) ? leastOnTable(asked, table, law) : balanceOnTable(table, law));
+    }
+    return found;
+  }
+
+  const POINTS = 2049, REACH = 7;
+
+  /* log D, and the log of -d log D / d log N, on an even grid of log N around `centre` where D is positive. */
+  function tabulate(asked, centre) {
+    const u = [], v = [], tilt = [];
+    for (let i = 0; i < POINTS; i++) {
+      const at = centre - REACH + 2 * REACH * i / (POINTS - 1), token = asked.token(at);
+      const bought = asked.C / Math.exp(token.log), D = bought - asked.spared;
+      if (!(D > 1)) break;
+      u.push(at); v.push(Math.log(D)); tilt.push(Math.log(token.slope * bought / D));
+    }
+    const fresh = given(asked.unique)
+      ? v.map((logD) => Math.log(saturate(Math.exp(logD), Math.min(Math.exp(logD), asked.unique), asked.facts.defaults.r_d)))
+      : v;
+    return { u: Float64Array.from(u), v: Float64Array.from(v), tilt: Float64Array.from(tilt), fresh: Float64Array.from(fresh) };
+  }
+
+  /* Where alpha A N^-alpha = beta B D^-beta (-d log D / d log N), found on the table and interpolated. */
+  function balanceOnTable({ u, v, tilt }, { A, B, alpha, beta }) {
+    const offset = Math.log(alpha * A / (beta * B));
+    const excess = (i) => offset - alpha * u[i] + beta * v[i] - tilt[i];
+    let low = 0, high = u.length - 1;
+    if (excess(low) <= 0) return u[low];
+    if (excess(high) >= 0) return u[high];
+    while (high - low > 1) {
+      const middle = (low + high) >> 1;
+      if (excess(middle) > 0) low = middle; else high = middle;
+    }
+    const before = excess(low), after = excess(high);
+    return u[low] + (u[high] - u[low]) * before / (before - after);
+  }
+
+  /* Where the loss with repeated tokens is least, on the table, with a parabola through the lowest three points. */
+  function leastOnTable(asked, { u, fresh }, law) {
+    const logSize = logFitting(law, asked.unique), size = Math.exp(logSize), { r_n } = asked.facts.defaults;
+    const loss = (i) => {
+      const at = u[i] <= logSize ? u[i] : Math.log(saturate(Math.exp(u[i]), size, r_n));
+      return law.A * Math.exp(-law.alpha * at) + law.B * Math.exp(-law.beta * fresh[i]);
+    };
+    let low = 0, high = u.length - 1;
+    while (high - low > 3) {
+      const middle = (low + high) >> 1;
+      if (loss(middle) < loss(middle + 1)) high = middle + 1; else low = middle;
+    }
+    let least = low;
+    for (let i = low + 1; i <= high; i++) if (loss(i) < loss(least)) least = i;
+    if (least === 0 || least === u.length - 1) return u[least];
+    const [a, b, c] = [loss(least - 1), loss(least), loss(least + 1)], bend = a - 2 * b + c;
+    return u[least] + (bend > 0 ? (u[least] - u[least - 1]) * (a - c) / (2 * bend) : 0);
+  }
+
+  /* [low, high] that holds the share `level` of the values. */
+  function interval(values, level) {
+    const sorted = Float64Array.from(values).sort(), last = sorted.length - 1;
+    return [(1 - level) / 2, (1 + level) / 2].map((q) => sorted[Math.round(last * q)]);
+  }
+
+  /* The N that lose no more than `share` of the compute: [low, high] around the best. */
+  function flat(asked, law, centre, share) {
+    const worst = asked.loss(law, best(asked, law, 1 - share), 1 - share);
+    const edge = (direction, reach) => {
+      let near = 0, far = reach;
+      for (let i = 0; i < 60; i++) {
+        const middle = (near + far) / 2;
+        if (asked.loss(law, centre + direction * middle) < worst) near = middle; else far = middle;
+      }
+      return Math.exp(centre + direction * (near + far) / 2);
+    };
+    const reach = Math.log(1e3);
+    return [edge(-1, reach), edge(1, Math.max(0, Math.min(reach, asked.cap - centre)))];
+  }
+
+  /* Columns of the bootstrap's coefficients; at most `most` of them, evenly spread. */
+  function columns(draws, most = Infinity) {
+    const S = Math.min(draws.length / 5, most), names = ["E", "A", "B", "alpha", "beta"], laws = { S };
+    for (const [k, name] of names.entries()) {
+      laws[name] = new Float64Array(S);
+      for (let s = 0; s < S; s++) laws[name][s] = draws[5 * Math.floor(s * (draws.length / 5) / S) + k];
+    }
+    return laws;
+  }
+
+  /* The answer to a wish, as scaling.planning.allocate gives it. Throws Impossible with a sentence for people. */
+  function plan(facts, wish, laws) {
+    const asked = problem(facts, wish), u = best(asked, facts.law), v = asked.logD(u);
+    const N = Math.exp(u), D = Math.exp(v), perTokenFlops = Math.exp(asked.token(u).log);
+    const C = perTokenFlops * D, serving = perTokenFlops * asked.spared, hours = (C + serving) / asked.hour.flops;
+    const cost = (name) => (asked.hour[name] === null ? null : hours * asked.hour[name]);
+    const answer = {
+      N, D, C, loss: asked.loss(facts.law, u), tokens_per_parameter: D / N, binding: asked.binding, serving,
+      device_hours: hours, usd: cost("usd"), kwh: cost("kwh"), kg_co2e: cost("kg_co2e"),
+      epochs: given(wish.unique_tokens) ? D / wish.unique_tokens : null,
+      flat: flat(asked, facts.law, u, 0.01), capped: N >= Math.exp(asked.cap) * (1 - 1e-9), intervals: null,
+    };
+    if (laws) answer.intervals = intervals(asked, laws, u, v, facts.level);
+    return answer;
+  }
+
+  function intervals(asked, laws, u, v, level) {
+    const sizes = bestOfDraws(asked, laws, u), tokens = sizes.map((size) => asked.logD(size)), losses = new Float64Array(laws.S);
+    for (let s = 0; s < laws.S; s++) {
+      const law = { E: laws.E[s], A: laws.A[s], B: laws.B[s], alpha: laws.alpha[s], beta: laws.beta[s] };
+      losses[s] = lossAt(law, u, v, asked.unique, asked.facts.defaults);
+    }
+    const powers = (logs) => interval(logs, level).map(Math.exp);
+    return {
+      N: powers(sizes), D: powers(tokens), loss: interval(losses, level),
+      tokens_per_parameter: powers(tokens.map((logD, s) => logD - sizes[s])),
+    };
+  }
+
+  /* The loss at each log N of `sizes` under the fitted law, and the interval of the bootstrap there. */
+  function curve(facts, wish, laws, sizes) {
+    const asked = problem(facts, wish), line = sizes.map((u) => asked.loss(facts.law, u));
+    if (!laws) return { line, low: null, high: null };
+    const bands = sizes.map((u) => {
+      const v = asked.logD(u), values = new Float64Array(laws.S);
+      if (!(v > 0)) return [null, null];
+      for (let s = 0; s < laws.S; s++) {
+        const law = { E: laws.E[s], A: laws.A[s], B: laws.B[s], alpha: laws.alpha[s], beta: laws.beta[s] };
+        values[s] = lossAt(law, u, v, asked.unique, facts.defaults);
+      }
+      return interval(values, facts.level);
+    });
+    return { line, low: bands.map((band) => band[0]), high: bands.map((band) => band[1]) };
+  }
+
+  return { plan, curve, columns, rates, Impossible };
+})();
