@@ -214,6 +214,19 @@ def test_tensorboard_downloads_in_a_folder(tmp_path):
     assert set(runs.D) == {200 * 524288}
 
 
+def test_histories_of_one_run_a_file(tmp_path):
+    for name, size in (("small", 1e6), ("large", 4e6)):
+        rows = [
+            {"_step": i, "n_params": size, "tokens": i * 1e6, "eval/loss": 5.0 - i / 10 if i % 5 == 0 else None}
+            for i in range(1, 13)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    runs = Runs.read(tmp_path)
+    assert dict(zip(runs.id, runs.N)) == {"large": 4e6, "small": 1e6}
+    assert set(runs.D) == {10e6}
+    assert set(runs.loss) == {4.0}
+
+
 def trainer_state(steps: int, loss: float, **more) -> str:
     history = [
         {"step": 10, "loss": 6.0, "epoch": 0.1},
@@ -236,7 +249,7 @@ def test_hugging_face_trainer_states(tmp_path):
     assert runs.count == "N_nonembedding"
     assert sorted(runs.N) == [6e15 / (6 * 2e9), 6e15 / (6 * 1e9)]
     assert list(runs.loss) == [3.0, 3.0]
-    assert not any("stopped at step" in note for note in runs.notes)
+    assert not any("last loss" in note for note in runs.notes)
 
 
 def test_hugging_face_run_that_stopped_early_is_noted(tmp_path):
@@ -244,7 +257,7 @@ def test_hugging_face_run_that_stopped_early_is_noted(tmp_path):
     path.write_text(trainer_state(100, 3.0, max_steps=1000))
     runs = Runs.read(path, {"N": 124e6, "tokens_per_step": 1e6})
     assert (runs.N[0], runs.D[0], runs.loss[0]) == (124e6, 1e8, 3.0)
-    assert any("stopped at step 100 of 1000" in note for note in runs.notes)
+    assert any("step 100 of 1000" in note for note in runs.notes)
     path.write_text(json.dumps({"global_step": 5, "log_history": [{"step": 5, "loss": 3.0}]}))
     assert "no eval_loss" in complaint(path)
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from scaling.runs.columns import SYNONYMS, simplify
+
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 _TENSORBOARD = ("Wall time", "Step", "Value")
 _WANDB_PANEL = re.compile(r"^(.+) - (.+?)(?:__(MIN|MAX))?$")
@@ -201,10 +203,17 @@ def trainer_state(state: Mapping[str, Any], run: str) -> tuple[pd.DataFrame, lis
         elif flops and share:
             row["C"] = flops * share
         rows.append(row)
-    planned = float(state.get("max_steps") or 0)
-    short = last < planned
-    notes = [f"run {run} stopped at step {last:.0f} of {planned:.0f}: its loss is from before the end of its decay."]
+    ended, planned = float(points[-1].get("step") or 0), max(last, float(state.get("max_steps") or 0))
+    short = ended < planned
+    notes = [f"run {run}: its last loss is of step {ended:.0f} of {planned:.0f}, before the end of its decay."]
     return _frame(rows), notes if short else []
+
+
+def _named(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """A history of one run, which has steps and no run's name, with the name of its file for the run."""
+    meant = {simplify(name) for name in frame.columns}
+    has_id, has_step = (meant & set(map(simplify, SYNONYMS[field])) for field in ("id", "step"))
+    return frame.assign(run=path.stem) if has_step and not has_id else frame
 
 
 def open_folder(folder: Path, besides: Path | None = None) -> tuple[pd.DataFrame, list[str]]:
@@ -223,7 +232,7 @@ def open_folder(folder: Path, besides: Path | None = None) -> tuple[pd.DataFrame
     if not parts:
         files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
         others = [path for path in files if besides is None or path.resolve() != besides.resolve()]
-        parts = [(path.name, *open_table(path)) for path in others]
+        parts = [(path.name, _named(frame, path), notes) for path in others for frame, notes in [open_table(path)]]
     if not parts:
         raise ValueError(f"{folder}: no run record, table or trainer_state.json in this folder.")
     frames = [frame.set_axis([f"{name} {label}" for label in frame.index], axis=0) for name, frame, _ in parts]
