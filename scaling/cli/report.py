@@ -53,10 +53,7 @@ def run(args: argparse.Namespace) -> None:
     subject = Subject.of(fits[0]) if fits else None
     answers = [] if subject is None else [allocate(subject, flops=C, force=args.force) for C in asked]
     study = Study(runs, fits, answers, flops=asked[0], title=args.title, commands=_commands(args))
-    if args.out.suffix == ".md":
-        path = report.markdown(study, args.out)
-    else:
-        path = report.html(study, args.out)
+    path = report.markdown(study, args.out) if args.out.suffix == ".md" else report.html(study, args.out)
     if args.json:
         emit_json(
             {"path": str(path), "bytes": path.stat().st_size, "answers": [answer.to_json() for answer in answers]}

@@ -34,7 +34,7 @@ def flatness(fit: Fit | Subject, C: float) -> Figure:
     for i, wasted in reversed(list(enumerate(FLAT))):
         inside = sizes[share >= 1 - wasted]
         text = f"wastes under {100 * wasted:g}%: {numbers.count(inside[0])} to {numbers.count(inside[-1])}"
-        axes.axvspan(inside[0], inside[-1], color=style.SERIES[0], alpha=0.28 - 0.08 * i, lw=0, label=text)
+        axes.axvspan(inside[0], inside[-1], color=style.series(0), alpha=0.28 - 0.08 * i, lw=0, label=text)
     axes.plot(sizes, loss, color=style.ink(), label="fitted law")
     axes.plot(N, best, "*", ms=12, mfc=style.ink("paper"), mec=style.ink(), label=f"N* = {numbers.count(N)}")
     high = float(np.quantile(loss, 0.9))
@@ -61,7 +61,7 @@ def being_off(fit: Fit | Subject, C: float) -> Figure:
         low, high = np.nanquantile(
             planned.effective_share(planned.drawn(fit, C, planned.SHARES), sizes), (0.05, 0.95), axis=0
         )
-        axes.fill_between(k, 100 * low, 100 * high, color=style.SERIES[0], alpha=0.22, lw=0, label="90% bootstrap")
+        axes.fill_between(k, 100 * low, 100 * high, color=style.series(0), alpha=0.22, lw=0, label="90% bootstrap")
     share = planned.effective_share(asked, sizes)
     axes.plot(k, 100 * share, color=style.ink(), label="fitted law")
     for at in (1 / 4, 1 / 2, 2, 4):
@@ -105,8 +105,8 @@ def _front(panel: Axes, label: str, cost: np.ndarray, runs: Runs) -> None:
     cost, loss = cost[known], loss[known]
     best = unbeaten(cost, loss)
     panel.plot(cost, loss, "o", color=style.ink("soft"), alpha=0.5, ms=3.5, mew=0)
-    panel.step(cost[best], loss[best], where="post", color=style.SERIES[1], lw=1.4)
-    panel.plot(cost[best], loss[best], "o", color=style.SERIES[1], ms=4)
+    panel.step(cost[best], loss[best], where="post", color=style.series(1), lw=1.4)
+    panel.plot(cost[best], loss[best], "o", color=style.series(1), ms=4)
     style.log_axis(panel, "x", label, "power", most=5)
     style.losses(panel, runs)
 

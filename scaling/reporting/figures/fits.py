@@ -35,12 +35,12 @@ def power_laws(
         _band(axes, C, fit)
         _optimum(axes, C, planned.problem(fit, C).best(), color=style.ink(), lw=1.8, label="fitted law")
     if approach2 is not None:
-        how = {"color": style.SERIES[1]}
+        how = {"color": style.series(1)}
         _optimum(axes, C, approach2.optimum(C), ls=style.DASHES[1], label="Approach 2", **how)
         C_kept, *found = (np.array([getattr(vertex, name) for vertex in approach2.kept]) for name in ("C", "N", "D"))
         _optimum(axes, C_kept, found, marker="*", ms=10, ls="", mfc=style.ink("paper"), label="vertex", **how)
     for i, (name, law) in enumerate((beside or {}).items()):
-        _optimum(axes, C, law.optimum(C), color=style.SERIES[2 + i % 4], ls=style.DASHES[2 + i % 4], lw=1.1, label=name)
+        _optimum(axes, C, law.optimum(C), color=style.series(2 + i % 4), ls=style.DASHES[2 + i % 4], lw=1.1, label=name)
     for panel, label, title in zip(
         axes, ("parameters N*", "tokens D*", "tokens per parameter D*/N*"), ("N*(C)", "D*(C)", "D*/N*")
     ):
@@ -69,7 +69,7 @@ def _band(axes: np.ndarray, C: np.ndarray, fit: Fit | Subject) -> None:
     N, D = planned.drawn(fit, coarse, len(coarse)).best()
     for panel, values in zip(axes, (N, D, D / N)):
         low, high = np.nanquantile(values, (0.05, 0.95), axis=0)
-        panel.fill_between(coarse, low, high, color=style.SERIES[0], alpha=0.22, lw=0, label="90% bootstrap")
+        panel.fill_between(coarse, low, high, color=style.series(0), alpha=0.22, lw=0, label="90% bootstrap")
 
 
 @style.drawn
@@ -93,12 +93,12 @@ def residuals(runs: Runs, fit: Fit | Subject) -> Figure:
 def _scatter(panel: Axes, values: np.ndarray, percent: np.ndarray) -> None:
     panel.axhline(0, color=style.ink("soft"), lw=0.9)
     panel.set_ylim(*(1.1 * np.array([-1, 1]) * max(np.abs(percent).max(), 1e-6)))
-    panel.plot(values, percent, "o", ms=4, color=style.SERIES[0], alpha=0.75 if len(values) < 100 else 0.4, mew=0)
+    panel.plot(values, percent, "o", ms=4, color=style.series(0), alpha=0.75 if len(values) < 100 else 0.4, mew=0)
 
 
 def _distribution(panel: Axes, percent: np.ndarray) -> None:
     panel.hist(
-        percent, bins="auto" if len(percent) > 20 else max(3, len(percent) // 2), color=style.SERIES[0], alpha=0.6
+        percent, bins="auto" if len(percent) > 20 else max(3, len(percent) // 2), color=style.series(0), alpha=0.6
     )
     panel.xaxis.set_major_locator(MaxNLocator(6))
     panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -118,7 +118,7 @@ def surface(runs: Runs, fit: Fit | Subject) -> Figure:
     lines = axes.contour(N, D, loss, levels, colors=style.ink("soft"), linewidths=0.7)
     C = np.geomspace(6 * N[0] * D[0], 6 * N[-1] * D[-1], 100)
     axes.plot(*planned.problem(fit, C).best(), color=style.ink(), lw=2, label="efficient frontier")
-    axes.plot(runs.N, runs.D, "o", color=style.SERIES[1], mec=style.ink("paper"), mew=0.5, ms=4.5, label="run")
+    axes.plot(runs.N, runs.D, "o", color=style.series(1), mec=style.ink("paper"), mew=0.5, ms=4.5, label="run")
     axes.set_xlim(N[0], N[-1])
     axes.set_ylim(D[0], D[-1])
     style.parameters(axes)

@@ -29,8 +29,11 @@ from scaling.runs import Runs, write_whole
 
 P = ParamSpec("P")
 
-#: Okabe and Ito 2008 (colour-blind safe) without the two that vanish on white, ordered so that neighbours differ in grey.
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#5f5f5f", "#e69f00")
+#: Okabe and Ito 2008 (colour-blind safe) without the two that vanish on white; lighter of the same hues on dark paper.
+SERIES = {
+    "light": ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#5f5f5f", "#e69f00"),
+    "dark": ("#56b4e9", "#ff8c42", "#2bc79a", "#e3a3c6", "#b4bac2", "#f0c040"),
+}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">")
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
 
@@ -47,7 +50,6 @@ _SHARED = {
     "axes.linewidth": 0.8,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "axes.prop_cycle": matplotlib.cycler(color=SERIES),
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
@@ -88,6 +90,12 @@ def dark() -> Iterator[None]:
 def ink(name: str = "ink") -> str:
     """Colour of "ink" (text, the law), "soft" (second rank), "rule" (grid) or "paper" in the theme in force."""
     return _INKS[_theme.get()][name]
+
+
+def series(i: int) -> str:
+    """Colour of the i-th unordered thing."""
+    colours = SERIES[_theme.get()]
+    return colours[i % len(colours)]
 
 
 def ramp(position: float) -> str:

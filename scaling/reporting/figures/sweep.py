@@ -118,7 +118,7 @@ def training_curves(runs: Runs, approach1: Frontier | None = None) -> Figure:
     axes.plot(runs.C, runs.loss, "o", ms=3, color=style.ink(), zorder=3, label="held-out loss at the end")
     if approach1 is not None:
         envelope = np.array([(vertex.C, vertex.loss) for vertex in approach1.kept])
-        axes.plot(*envelope.T, color=style.SERIES[1], ls="--", lw=1.6, zorder=4, label="envelope (Approach 1)")
+        axes.plot(*envelope.T, color=style.series(1), ls="--", lw=1.6, zorder=4, label="envelope (Approach 1)")
     style.flops(axes, label="compute spent, FLOPs")
     style.log_axis(axes, "y", "", "power")
     style.losses(axes, runs)

@@ -95,7 +95,7 @@ def _steps(values: np.ndarray, n: int) -> np.ndarray:
 
 
 def _alone(panel: Axes, values: np.ndarray, best: float) -> None:
-    panel.hist(values, bins=_steps(values, 31), color=style.SERIES[0], alpha=0.6)
+    panel.hist(values, bins=_steps(values, 31), color=style.series(0), alpha=0.6)
     panel.axvline(best, color=style.ink(), lw=1)
     panel.set_yticks([])
     panel.grid(False)
@@ -110,7 +110,7 @@ def _pair(panel: Axes, x: np.ndarray, y: np.ndarray, best_x: float, best_y: floa
     middle_x, middle_y = (np.sqrt(e[1:] * e[:-1]) if e[0] > 0 else (e[1:] + e[:-1]) / 2 for e in (edges_x, edges_y))
     if most < half < density.max():
         levels = (most, half, density.max())
-        panel.contourf(middle_x, middle_y, density.T, levels, colors=[style.SERIES[0] + "55", style.SERIES[0] + "aa"])
+        panel.contourf(middle_x, middle_y, density.T, levels, colors=[style.series(0) + "55", style.series(0) + "aa"])
     panel.plot(best_x, best_y, "+", color=style.ink(), ms=7, mew=1.2)
 
 

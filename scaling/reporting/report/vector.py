@@ -36,6 +36,8 @@ def _both(colour: str) -> str:
     for name in ("ink", "soft", "rule", "paper"):
         if colour == style.ink(name):
             return f"var(--{name})"
+    if colour in style.SERIES["light"]:
+        return f"light-dark({colour}, {style.SERIES['dark'][style.SERIES['light'].index(colour)]})"
     position = _ON_RAMP.get(_near(colour))
     if position is None:
         return colour

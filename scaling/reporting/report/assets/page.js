@@ -98,6 +98,8 @@
     put("kwh", answer.kwh === null ? "not known" : count(answer.kwh), "");
     put("kg", answer.kg_co2e === null ? "not known" : count(answer.kg_co2e), "");
     put("flat", `${count(answer.flat[0])} to ${count(answer.flat[1])}`, "cost at most 1% of the compute");
+    $("brief").textContent = `N* ${count(answer.N)} · D* ${count(answer.D)} · loss ${plain(answer.loss)}` +
+      (answer.usd === null ? "" : ` · ${usd(answer.usd)}`);
     const said = [];
     for (const name of ["N", "D", "C"]) {
       const [low, high] = facts.domain[name] || [0, Infinity];
@@ -118,13 +120,15 @@
 
   /* --- the picture --------------------------------------------------------------------------------------------- */
   const POINTS = 97, colour = (name) => getComputedStyle(document.body).getPropertyValue("--canvas-" + name).trim();
+  const lowest = Math.min(...facts.runs.map((run) => run[2]));
   let chart = null, star = null, band = null;
 
   function picture(asked, answer) {
     const centre = Math.log(answer.N), sizes = [];
     for (let i = 0; i < POINTS; i++) sizes.push(centre + Math.log(30) * (2 * i / (POINTS - 1) - 1));
     const { line, low, high } = Planner.curve(facts, asked, few, sizes);
-    const top = answer.loss + Math.max(0.02 * answer.loss, 0.35 * (Math.max(line[0], line[POINTS - 1]) - answer.loss));
+    const reach = Math.max(0.02 * answer.loss, 0.35 * (Math.max(line[0], line[POINTS - 1]) - answer.loss));
+    const top = Math.max(answer.loss + reach, Math.min(1.2 * answer.loss, 1.02 * lowest));
     const data = [sizes.map(Math.exp), low || sizes.map(() => null), high || sizes.map(() => null), line.map((y) => (Number.isFinite(y) ? y : null))];
     star = [answer.N, answer.loss];
     band = answer.flat;
@@ -203,7 +207,7 @@
       if (!(error instanceof Planner.Impossible)) throw error;
       $("complaint").textContent = error.message;
       $("results").hidden = true;
-      $("says").textContent = "";
+      $("says").textContent = $("brief").textContent = "";
     }
   }
 
