@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect, bisect_left
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from operator import attrgetter
+from typing import NamedTuple
 
 #: Widest depth that `Shape.near` looks at; GPT-3 has 96 layers.
 MAX_DEPTH = 128
@@ -60,16 +63,20 @@ class Shape:
         """
         if not math.isfinite(N) or N <= 0:
             raise ValueError(f"N = {N}: a model needs a positive number of parameters.")
-        ladder = _ladder(vocab, context)
-        off = {shape: abs(math.log(shape.N / N)) for shape in ladder}
-        nearest = min(ladder, key=off.__getitem__)
-        if off[nearest] > math.log(1.5):
+        ladder, log_N = _ladder(vocab, context), math.log(N)
+        above = bisect(ladder, log_N, key=_log_N)
+        nearest = min(ladder[max(above - 1, 0) : above + 1], key=lambda rung: abs(rung.log_N - log_N))
+        off = abs(nearest.log_N - log_N)
+        if off > math.log(1.5):
             raise ValueError(
-                f"N = {N:.3g} cannot be built with a vocabulary of {vocab}: the nearest shape has {nearest.N:,} "
+                f"N = {N:.3g} cannot be built with a vocabulary of {vocab}: the nearest shape has {nearest.shape.N:,} "
                 "parameters. Ask for another N, or give depth and width."
             )
-        close = [shape for shape in ladder if off[shape] <= max(0.05, off[nearest])]
-        return min(close, key=lambda shape: (abs(math.log(shape.width / (16 * shape.depth**1.3))), off[shape]))
+        reach = max(0.05, off)
+        close = ladder[bisect_left(ladder, log_N - reach, key=_log_N) : bisect(ladder, log_N + reach, key=_log_N)] or [
+            nearest
+        ]
+        return min(close, key=lambda rung: (rung.off_dial, abs(rung.log_N - log_N))).shape
 
     @property
     def head_width(self) -> int:
@@ -160,12 +167,27 @@ def _round_width(width: float) -> int:
     return max(8, round(width / step) * step)
 
 
+class _Rung(NamedTuple):
+    """A shape of the ladder, with the log of its count and how far its width is from the dial's, in logs."""
+
+    log_N: float
+    off_dial: float
+    shape: Shape
+
+
+_log_N = attrgetter("log_N")
+
+
 @lru_cache(maxsize=8)
 def _ladder(vocab: int, context: int) -> tuple[Shape, ...]:
-    """Every shape near the dial, smallest depth and width first."""
+    """Every shape near the dial, smallest depth and width first.
+
+    It begins at depth 2: one block cannot look up what followed the last time, and the law of a family that begins with
+    such models bends where they end (runs/LOG.md).
+    """
     rungs = []
-    for depth in range(1, MAX_DEPTH + 1):
-        width = 8 if depth == 1 else _round_width(16 * depth**1.3 / 1.6)
+    for depth in range(2, MAX_DEPTH + 1):
+        width = 8 if depth == 2 else _round_width(16 * depth**1.3 / 1.6)
         while width <= 16 * depth**1.3 * 1.6:
             rungs.append(Shape.of_width(depth, width, vocab=vocab, context=context))
             width += _width_step(width)
