@@ -1,0 +1,60 @@
+"""What is at hand before a design: the runs of a folder, a table or a grid.toml, and the noise that repeats show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from scaling.fitting.laws import Law
+from scaling.grid import Grid
+from scaling.planning.allocate import Currency
+
+
+@dataclass(frozen=True)
+class AtHand:
+    """Runs at (N [R], D [R]), with losses where they are trained; `currency` says how their FLOPs count."""
+
+    source: str
+    N: np.ndarray
+    D: np.ndarray
+    loss: np.ndarray | None
+    currency: Currency
+
+    @classmethod
+    def read(cls, path: str | Path) -> AtHand:
+        """The runs in a folder of records or a table; of a folder or file with only a grid, its planned runs."""
+        path = Path(path)
+        grid = path if path.suffix == ".toml" else path / "grid.toml"
+        from scaling.runs import Run, Runs, record_paths
+
+        records = record_paths(path) if path.is_dir() else []
+        if not records and grid.exists():
+            specs = Grid.read(grid).specs("")
+            shapes = [spec.shape for spec in specs]
+            N, D = (np.array(column, np.float64) for column in ([s.N for s in shapes], [s.tokens for s in specs]))
+            return cls(str(grid), N, D, None, Currency("exact", "N", shapes[0].vocab, shapes[0].context))
+        runs = Runs.read(path)
+        sizes = {}
+        if records:
+            shape = Run.read(records[0]).spec["shape"]
+            sizes = {"vocab": shape["vocab"], "context": shape["context"]}
+        return cls(str(path), runs.N, runs.D, runs.loss, Currency(runs.flops, runs.count, **sizes))
+
+    def noise(self, law: Law | None) -> tuple[float, str] | None:
+        """Relative noise of a loss and where it is from: repeats of a cell, else the law's residuals; None without losses."""
+        if self.loss is None:
+            return None
+        _, cell = np.unique(np.stack([self.N, self.D]), axis=1, return_inverse=True)
+        counts = np.bincount(cell.ravel())
+        log_loss = np.log(self.loss)
+        means = np.bincount(cell.ravel(), log_loss) / counts
+        repeats = int((counts - 1).sum())
+        if repeats >= 3:
+            scatter = float(((log_loss - means[cell.ravel()]) ** 2).sum())
+            return float(np.sqrt(scatter / repeats)), f"{repeats} repeats of a cell"
+        if law is None or len(self.N) <= len(law.names()):
+            return None
+        residual = log_loss - np.log(law.loss(self.N, self.D))
+        return float(np.sqrt((residual**2).sum() / (len(residual) - len(law.names())))), "the law's residuals"
