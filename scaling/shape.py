@@ -180,15 +180,17 @@ _log_N = attrgetter("log_N")
 
 @lru_cache(maxsize=8)
 def _ladder(vocab: int, context: int) -> tuple[Shape, ...]:
-    """Every shape near the dial, smallest depth and width first.
+    """Every shape near the dial, smallest count first.
 
     It begins at depth 2: one block cannot look up what followed the last time, and the law of a family that begins with
     such models bends where they end (runs/LOG.md).
     """
     rungs = []
     for depth in range(2, MAX_DEPTH + 1):
-        width = 8 if depth == 2 else _round_width(16 * depth**1.3 / 1.6)
-        while width <= 16 * depth**1.3 * 1.6:
-            rungs.append(Shape.of_width(depth, width, vocab=vocab, context=context))
+        dial = 16 * depth**1.3
+        width = 8 if depth == 2 else _round_width(dial / 1.6)
+        while width <= 1.6 * dial:
+            shape = Shape.of_width(depth, width, vocab=vocab, context=context)
+            rungs.append(_Rung(math.log(shape.N), abs(math.log(width / dial)), shape))
             width += _width_step(width)
-    return tuple(rungs)
+    return tuple(sorted(rungs, key=_log_N))
