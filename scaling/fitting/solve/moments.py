@@ -58,8 +58,17 @@ def lane_model(law: type[Law], log: bool) -> tuple[Callable, Callable, Callable]
     point [L, P] to which a step leads. The Hessian is that of the objective along retracted steps, which at an
     optimum is the Hessian.
     """
-    by_hand = law.log_terms(**{column: np.ones(1) for column in law.columns})
-    return _power_law_model(law, log) if by_hand else _any_model(law, log)
+    return _power_law_model(law, log) if is_power_law(law) else _any_model(law, log)
+
+
+def is_power_law(law: type[Law]) -> bool:
+    """True where the law gives its terms, so that its derivatives are by hand."""
+    return bool(_probe(law))
+
+
+def _probe(law: type[Law]) -> list[dict[str, Any]]:
+    """The law's terms at one made-up run, to see which coefficients are in which."""
+    return law.log_terms(**{column: np.full(1, 0.5) for column in law.columns}) or []
 
 
 def _power_law_model(law: type[Law], log: bool) -> tuple[Callable, Callable, Callable]:
@@ -70,10 +79,10 @@ def _power_law_model(law: type[Law], log: bool) -> tuple[Callable, Callable, Cal
     sums over runs are products of [L, R] with a few columns of theirs, put where they belong by constant matrices.
     """
     names = law.names()
-    kinds = [tuple(term) for term in law.log_terms(**{column: np.ones(1) for column in law.columns}) or []]
+    kinds = [tuple(term) for term in _probe(law)]
     pairs = [(k, j) for k in range(len(kinds)) for j in range(k, len(kinds))]
     across = [(kinds[k], None if k == j else kinds[j]) for k, j in pairs]
-    units = law.log_terms(**{column: np.full(1, np.e) for column in law.columns}) or []
+    units = _probe(law)
     amplitude = np.array([_amplitude(term, names) for term in units])
     to_gradient = _gradient_spots(kinds, names)
     to_bent = _hessian_spots([(kind, None) for kind in kinds], names)
@@ -209,7 +218,7 @@ def _any_model(law: type[Law], log: bool) -> tuple[Callable, Callable, Callable]
         J = jnp.broadcast_to(J, (*shape, len(names)))
         residual = target - m
         rho, psi, _, ratio = (value[0] for value in _psi(residual[None], slope[None], data))
-        majoriser = (weights * ratio * J.T) @ J
+        majoriser = ((weights * ratio)[None] * J.T) @ J
         return jnp.sum(weights * rho), -(weights * psi) @ J, jax.hessian(total)(theta), majoriser
 
     def model(theta: Any, slope: Any, data: Data) -> tuple[Any, ...]:
@@ -232,7 +241,7 @@ def with_prior(theta: Any, data: Data, value: Any, gradient: Any, hessian: Any, 
     first = jnp.where(data.positive, natural, 1.0)
     off = natural - data.prior_mean
     pull = data.prior_weight * off
-    eye = jnp.eye(theta.shape[-1])
+    eye = jnp.eye(theta.shape[-1])[None]
     firm = data.prior_weight * first**2
     return (
         value + 0.5 * jnp.sum(pull * off, -1),

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.fitting.laws import Law
-from scaling.fitting.solve.moments import Data, lane_model, with_prior
+from scaling.fitting.solve.moments import Data, is_power_law, lane_model, with_prior
 from scaling.fitting.solve.problem import Problem
 
 RUNNING, CONVERGED, STALLED, EXHAUSTED = 0, 1, 2, 3
@@ -78,9 +78,9 @@ class _State(NamedTuple):
     iterations: Any
 
 
-def lanes_for(runs: int) -> int:
-    """How many lanes travel together for a padded number of runs."""
-    return int(max(16, min(512, ELEMENTS // runs)))
+def lanes_for(law: type[Law], runs: int) -> int:
+    """How many lanes travel together for a padded number of runs: fewer where derivatives are automatic."""
+    return int(max(16, min(512, ELEMENTS // runs // (1 if is_power_law(law) else 4))))
 
 
 def bucket(runs: int) -> int:
@@ -113,7 +113,7 @@ def minimise(
     S, R = len(starts), len(problem.loss)
     if S == 0:
         raise ValueError("no start to minimise from.")
-    width, lanes = bucket(R), lanes_for(bucket(R))
+    width, lanes = bucket(R), lanes_for(problem.law, bucket(R))
     pad = np.concatenate([np.arange(R), np.zeros(width - R, int)])
     target = problem.target if loss is None else np.log(loss) if problem.objective.log else loss
     mass = problem.weights if weights is None else weights
@@ -198,11 +198,11 @@ def _shared(problem: Problem, pad: np.ndarray, tolerance: float) -> Data:
         weights=None,
         free=None,
         ties=problem.ties,
-        low=low,
-        high=high,
-        positive=problem.positive,
-        prior_mean=mean,
-        prior_weight=weight,
+        low=low[None],
+        high=high[None],
+        positive=problem.positive[None],
+        prior_mean=mean[None],
+        prior_weight=weight[None],
         psi_low=np.float64(objective.low),
         psi_high=np.float64(objective.high),
         slope=np.float64(SHARP if objective.has_corner else objective.slope),
@@ -252,7 +252,9 @@ def _iterate(state: _State, data: Data, model: Callable, retract: Callable, budg
     """One step of every running lane: propose, look, accept or damp."""
     fresh = jnp.isinf(state.value)
     gradient = state.gradient @ data.ties
-    hessian, majoriser = (data.ties.T @ matrix @ data.ties for matrix in (state.hessian, state.majoriser))
+    hessian, majoriser = (
+        jnp.einsum("pi,lpq,qj->lij", data.ties, matrix, data.ties) for matrix in (state.hessian, state.majoriser)
+    )
     pressed = ((state.theta <= data.low) & (gradient > 0)) | ((state.theta >= data.high) & (gradient < 0))
     step, promise, newton = _step(gradient, hessian, majoriser, data.free & ~pressed, state.damping, state.cautious)
     rounding = 0.5 * jnp.minimum(state.slope, 2.0) * RESOLUTION**2 * jnp.sum(data.weights, -1)
@@ -299,10 +301,10 @@ def _step(gradient: Any, hessian: Any, majoriser: Any, free: Any, damping: Any, 
     inverse = jnp.where(free, 1 / size, 0.0)
     outer = inverse[:, :, None] * inverse[:, None, :]
     H, M, g = hessian * outer, majoriser * outer, gradient * inverse
-    fixed = jnp.where(free, 0.0, 1.0)[:, :, None] * jnp.eye(H.shape[-1])
+    fixed = jnp.where(free, 0.0, 1.0)[:, :, None] * jnp.eye(H.shape[-1])[None]
 
     faint = jnp.maximum(0.0, 1.0 - jnp.diagonal(M, axis1=1, axis2=2))  # 0 but where a term has all but vanished
-    ridge = (faint + 1e-13)[:, :, None] * jnp.eye(H.shape[-1])
+    ridge = (faint + 1e-13)[:, :, None] * jnp.eye(H.shape[-1])[None]
     damped = damping[:, None, None] * M + ridge + fixed
     both, definite = _solve_definite(jnp.concatenate([H + damped, M + damped]), jnp.concatenate([-g, -g]))
     (newton, majorised), definite = jnp.split(both, 2), definite[: len(g)]

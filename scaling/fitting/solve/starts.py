@@ -85,8 +85,9 @@ def _spread(count: int, dimensions: int, seed: int) -> np.ndarray:
 def _project(problem: Problem, target: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """The linear coefficients [S, K] of least re-weighted squares, those that must be positive not below nought."""
     law, K = problem.law, basis.shape[-1]
-    positive = np.array([name in law.positive for name in law.linear])
-    pinned = np.array([name in problem.pin for name in law.linear])
+    itself = law.assemble.__func__ is Law.assemble.__func__  # the linear problem's unknowns are the coefficients
+    positive = np.array([itself and name in law.positive for name in law.linear])
+    pinned = np.array([itself and name in problem.pin for name in law.linear])
     fixed = np.array([problem.pin.get(name, 0.0) for name in law.linear])
     target = target - basis @ fixed
     scale = np.abs(target) + 1e-300

@@ -25,7 +25,7 @@ module (`np.exp(x)` does not trace; `module(x).exp(x)` does); further columns of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from types import ModuleType
 from typing import Any, ClassVar
@@ -132,65 +132,3 @@ class Law:
     def to_json(self) -> dict[str, Any]:
         """{"law": name, "params": {...}}, which `from_json` reads back."""
         return {"law": self.name, "params": self.params}
-
-
-@dataclass(frozen=True)
-class Chinchilla(Law):
-    """L = E + A / N^alpha + B / D^beta (Hoffmann et al. 2022, equation 2)."""
-
-    E: float
-    A: float
-    B: float
-    alpha: float
-    beta: float
-
-    name: ClassVar[str] = "chinchilla"
-    positive: ClassVar[tuple[str, ...]] = ("E", "A", "B")
-    linear: ClassVar[tuple[str, ...]] = ("E", "A", "B")
-    search: ClassVar[Mapping[str, tuple[float, float]]] = {"alpha": (0.05, 1.2), "beta": (0.05, 1.2)}
-    source: ClassVar[str] = "Hoffmann et al. 2022, arXiv 2203.15556"
-
-    def loss(self, N: Any, D: Any) -> Any:
-        """E + A N^-alpha + B D^-beta, nats per token."""
-        return self.E + self.A * N**-self.alpha + self.B * D**-self.beta
-
-    @property
-    def exponents(self) -> tuple[float, float]:
-        """(a, b) of N*(C) ~ C^a and D*(C) ~ C^b: a = beta / (alpha + beta), b = 1 - a."""
-        a = self.beta / (self.alpha + self.beta)
-        return a, 1 - a
-
-    def optimum(self, C: Any) -> tuple[Any, Any]:
-        """(N, D) of least loss under C = 6 N D (Hoffmann et al. 2022, equation 4); vectorised."""
-        a, b = self.exponents
-        log_G = np.log(self.alpha * self.A / (self.beta * self.B)) / (self.alpha + self.beta)
-        product = np.asarray(C, np.float64) / FLOPS_PER_ND
-        return np.exp(log_G) * product**a, np.exp(-log_G) * product**b
-
-    @classmethod
-    def log_terms(cls, N: Any, D: Any) -> list[dict[str, Any]]:
-        """log E; log A - alpha log N; log B - beta log D."""
-        xp = module(N, D)
-        return [{"E": 1.0}, {"A": 1.0, "alpha": -xp.log(N)}, {"B": 1.0, "beta": -xp.log(D)}]
-
-
-#: Command-line name -> class.
-LAWS: dict[str, type[Law]] = {law.name: law for law in (Chinchilla,)}
-
-
-def from_json(payload: Mapping[str, Any]) -> Law:
-    """The law that `to_json` wrote. Raises ValueError for a name that is not in LAWS or coefficients that do not fit it."""
-    try:
-        kind = LAWS[payload["law"]]
-    except KeyError:
-        raise ValueError(f"law {payload.get('law')!r}: known are {', '.join(sorted(LAWS))}.") from None
-    params = payload["params"]
-    if set(params) != set(kind.names()):
-        raise ValueError(f"{kind.name}: coefficients {sorted(params)}, but it has {sorted(kind.names())}.")
-    return kind(**params)
-
-
-def iterate(kind: type[Law], draws: np.ndarray) -> Iterator[Law]:
-    """One law a row of draws [S, P]."""
-    for row in draws:
-        yield kind(*(float(value) for value in row))
