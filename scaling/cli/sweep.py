@@ -17,16 +17,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling.cli import EXIT_FAILED_CELLS, emit_json
 from scaling.cli._planning import print_table
 from scaling.cli.progress import duration, sweep_display
-from scaling.grid import Grid, RunSpec
-from scaling.runs import Run
-from scaling.training import sweep as sweeps
-from scaling.training.executors import Local
-from scaling.training.sweep import Plan
+
+if TYPE_CHECKING:
+    from scaling.grid import RunSpec
+    from scaling.runs import Run
+    from scaling.training.sweep import Plan
 
 EXAMPLES = """\
 examples:
@@ -46,6 +46,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int | None:
     """Plan, train, and print the table of runs."""
+    from scaling.grid import Grid
+    from scaling.training import sweep as sweeps
+    from scaling.training.executors import Local
+
     if args.processes is not None and args.processes < 1:
         raise ValueError(f"--processes {args.processes}: needed at least 1.")
     grid = Grid.read(args.grid)
