@@ -12,18 +12,16 @@ import numpy as np
 from scaling.planning.allocate import search
 from scaling.planning.allocate.budgets import Budgets
 from scaling.planning.allocate.problem import Line, Problem
+from scaling.planning.allocate.question import answer, cap_of, lines_of, require_sense
+from scaling.planning.allocate.samples import Ranges, Samples, intervals, sample
 from scaling.planning.allocate.subject import Subject
-from scaling.planning.cost import Cost, Rates, cost, training_memory
-from scaling.planning.cost.architectures import TRAINING_BYTES
+from scaling.planning.cost import Cost, Rates, cost
 from scaling.shape import Shape
 
 #: Multiples of the best N whose price is shown.
 OFF = (0.25, 0.5, 2.0, 4.0)
 #: Shares of the compute that the flatness bands may cost.
 FLAT = (0.001, 0.01)
-#: What is assumed of utilisation where no range is given: Llama-3.1-405B and BLOOM to LLaMA-1, 6ND over allocated hours.
-MFU_RANGE = (0.30, 0.50)
-SAMPLES = 4000
 
 
 @dataclass(frozen=True)
@@ -126,20 +124,20 @@ def allocate(
     budgets = Budgets(flops, usd, hours, devices, kwh, kg_co2e)
     if shape and subject.currency.flops == "6ND":
         subject = replace(subject, currency=replace(subject.currency, flops="exact"))
-    _check(
+    require_sense(
         budgets, loss, inference_tokens, data_usd_per_token, unique_tokens, fixed_params, max_params, total_over_active
     )
     problem = Problem(
         law=subject.law,
         currency=subject.currency,
-        lines=_lines(budgets, rates, loss, data_usd_per_token),
+        lines=lines_of(budgets, rates, loss, data_usd_per_token),
         served=inference_tokens,
         unique=unique_tokens,
-        cap=_cap(max_params, max_memory_gb, rates, total_over_active, fixed_params),
+        cap=cap_of(max_params, max_memory_gb, rates, total_over_active, fixed_params),
         fixed=fixed_params,
         columns={"U": unique_tokens} if unique_tokens and "U" in subject.law.columns else {},
     )
-    N, D = _solve(problem, budgets, rates, loss, data_usd_per_token)
+    N, D = answer(problem, budgets, rates, loss, data_usd_per_token)
     built = None
     if shape:
         built, problem, N, D = _snapped(problem, N, loss)
@@ -149,8 +147,8 @@ def allocate(
     at = problem if loss is None else problem.with_line(_reached(problem, N, D))
     used = {line.name: float(line_share(problem, line, N, D)) for line in budgets.lines(rates, data_usd_per_token)}
     beyond = subject.decades_beyond(N=N, D=D, C=C)
-    ranges = _Ranges.of(price_range, mfu_range, rates)
-    samples = _samples(subject, budgets, problem, rates, loss, data_usd_per_token, (N, D), ranges)
+    ranges = Ranges.of(price_range, mfu_range, rates)
+    samples = sample(subject, budgets, problem, rates, loss, data_usd_per_token, (N, D), ranges)
     return Allocation(
         N=N,
         D=D,
@@ -164,7 +162,7 @@ def allocate(
         label=subject.label,
         verified=subject.verified,
         cost=cost(rates, flops=C + serving, devices=devices),
-        intervals=_intervals(samples.everything, level) if samples.everything else None,
+        intervals=intervals(samples.everything, level) if samples.everything else None,
         flat=None
         if problem.fixed is not None
         else {f"{share:.1%}".replace(".0%", "%"): flat_band(at, share, N) for share in FLAT},
@@ -223,50 +221,6 @@ def _reached(problem: Problem, N: float, D: float) -> Line:
     return replace(line, limit=float(problem.spent(line, N, D)))
 
 
-def _solve(
-    problem: Problem, budgets: Budgets, rates: Rates, loss: float | None, usd_per_token: float
-) -> tuple[float, float]:
-    """N and D as numbers. Raises ValueError for a loss that is out of reach, and for one that the budgets do not pay."""
-    if loss is None:
-        N, D = problem.best()
-        return float(N), float(D)
-    floor = _floor(problem)
-    if loss <= floor:
-        what = f"with {problem.fixed:.4g} parameters" if problem.fixed else "of this law"
-        raise ValueError(
-            f"loss = {loss:g} is at or below the floor {floor:.6f} {what}: no amount of data or compute reaches it. "
-            f"Ask for more than {floor:.4f}" + (", or for more parameters." if problem.fixed else ".")
-        )
-    N, D = (float(value) for value in problem.least(loss))
-    if not math.isfinite(D):
-        limits = "max-params" if problem.cap is not None else "unique-tokens"
-        raise ValueError(
-            f"loss = {loss:g} and {limits} contradict: no number of tokens reaches it. Relax one of the two."
-        )
-    for line in budgets.lines(rates, usd_per_token):
-        spent = float(problem.spent(line, N, D))
-        if spent > line.limit * (1 + 1e-9):
-            raise ValueError(
-                f"loss = {loss:g} and {line.name} = {float(line.limit):.4g} contradict: the loss takes at least {spent:.4g} "
-                f"{line.name}. Give one of them."
-            )
-    return N, D
-
-
-def _floor(problem: Problem) -> float:
-    """The loss with endless data, and parameters where they are not fixed."""
-    size = problem.fixed or problem.cap or 1e40
-    return float(problem.loss(np.float64(size), np.float64(1e40)))
-
-
-def _lines(
-    budgets: Budgets, rates: Rates, loss: float | None, usd_per_token: float, price: Any = 1.0, mfu: Any = 1.0
-) -> tuple[Line, ...]:
-    if loss is None:
-        return budgets.lines(rates, usd_per_token, price, mfu)
-    return (budgets.line("usd", rates, usd_per_token, price, mfu) if usd_per_token else Line("flops", math.inf),)
-
-
 def line_share(problem: Problem, line: Line, N: float, D: float) -> float:
     """What share of a line's limit the answer takes."""
     return float(problem.spent(line, N, D) / line.limit)
@@ -285,57 +239,6 @@ def _snapped(problem: Problem, N: float, loss: float | None) -> tuple[Shape, Pro
     return shape, built, count, D
 
 
-def _check(
-    budgets: Budgets,
-    loss: float | None,
-    inference_tokens: float,
-    usd_per_token: float,
-    unique_tokens: float | None,
-    fixed: float | None,
-    cap: float | None,
-    total_over_active: float,
-) -> None:
-    """Raise ValueError for what is missing, is not a number that makes sense, or contradicts."""
-    if not budgets.given and loss is None:
-        raise ValueError(
-            "nothing to plan with: give a budget (--flops, --usd, --hours with --devices, --kwh, --kg-co2e) or --loss."
-        )
-    for name, value in (
-        ("loss", loss), ("unique-tokens", unique_tokens), ("fixed-params", fixed), ("max-params", cap),
-        ("inference-tokens", inference_tokens or None), ("data-usd-per-token", usd_per_token or None),
-    ):  # fmt: skip
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} = {value:g}: needed a positive number.")
-    if total_over_active < 1:
-        raise ValueError(f"total-over-active = {total_over_active:g}: all parameters are at least the active ones.")
-    if fixed is not None and cap is not None and fixed > cap:
-        raise ValueError(f"fixed-params = {fixed:g} and max-params = {cap:g} contradict. Give one of them.")
-    if usd_per_token and loss is None and budgets.usd is None:
-        raise ValueError(
-            "data-usd-per-token needs a budget in dollars (--usd) or a --loss: nothing else is paid in money."
-        )
-
-
-def _cap(
-    max_params: float | None, max_memory_gb: float | None, rates: Rates, total_over_active: float, fixed: float | None
-) -> float | None:
-    """The most parameters (those a token meets) that both limits allow."""
-    caps = [] if max_params is None else [max_params]
-    if max_memory_gb is not None:
-        precision = rates.precision if rates.precision in TRAINING_BYTES else "bf16"
-        per_parameter = training_memory(1.0, precision).state * total_over_active
-        held = max_memory_gb * 1e9 / per_parameter
-        if not held >= 1:
-            raise ValueError(f"max-memory = {max_memory_gb:g} GB: needed a positive number that holds a model.")
-        if fixed is not None and fixed > held:
-            raise ValueError(
-                f"fixed-params = {fixed:g} and max-memory = {max_memory_gb:g} GB contradict: training it takes "
-                f"{fixed * per_parameter / 1e9:.4g} GB. Give one of them."
-            )
-        caps.append(held)
-    return min(caps) if caps else None
-
-
 def _certificate(subject: Subject, force: bool) -> list[str]:
     if subject.verified is not False:
         return []
@@ -348,7 +251,7 @@ def _certificate(subject: Subject, force: bool) -> list[str]:
 
 
 def _warnings(
-    subject: Subject, beyond: Mapping[str, float], problem: Problem, N: float, D: float, samples: _Samples
+    subject: Subject, beyond: Mapping[str, float], problem: Problem, N: float, D: float, samples: Samples
 ) -> list[str]:
     found = []
     furthest = max(beyond, key=lambda name: beyond[name], default=None)
@@ -378,144 +281,3 @@ def _saved(problem: Problem, loss: float | None, total: float) -> float | None:
         return None
     N, D = replace(problem, served=0.0).least(loss)
     return 1 - total / float(problem.flops(N, D) + problem.serving(N))
-
-
-@dataclass(frozen=True)
-class _Ranges:
-    """What is not known of price and utilisation: factors on the rates' own; and whether they were given."""
-
-    price: tuple[float, float]
-    mfu: tuple[float, float]
-    given: bool
-
-    @classmethod
-    def of(cls, price: tuple[float, float] | None, mfu: tuple[float, float] | None, rates: Rates) -> _Ranges:
-        """The given ranges; else the table's lowest to highest list price, and the utilisations that runs have published."""
-        wide = lambda span: span is not None and span[0] < span[1]  # noqa: E731
-        given = wide(price) or wide(mfu)
-        if not given:
-            price, mfu = rates.price_range, MFU_RANGE
-        usd = rates.usd_per_hour
-        price_factors = (1.0, 1.0) if price is None or usd is None else (price[0] / usd, price[1] / usd)
-        mfu_factors = (1.0, 1.0) if mfu is None else (mfu[0] / rates.mfu, mfu[1] / rates.mfu)
-        return cls(price_factors, mfu_factors, given)
-
-    def draw(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Factors on price (any ratio alike) and utilisation (the middle likeliest: triangular), [size] each, seeded."""
-        rng = np.random.default_rng(0)
-        price = np.exp(rng.uniform(*np.log(self.price), size))
-        low, high = self.mfu
-        return price, rng.triangular(low, (low + high) / 2, high, size) if low < high else np.full(size, low)
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """The answer under every resample of the law, price and utilisation together, and under each alone."""
-
-    everything: Mapping[str, np.ndarray] | None
-    alone: Mapping[str, np.ndarray]
-    quantity: str
-    assumed: bool
-    price_range: tuple[float, float]
-    mfu_range: tuple[float, float]
-
-    @property
-    def unreached(self) -> float:
-        """Share of the resamples in which the loss cannot be reached."""
-        return 0.0 if self.everything is None else float(np.mean(~np.isfinite(self.everything["C"])))
-
-    def split(self, level: float) -> dict[str, Any] | None:
-        """Per source the interval of the quantity when only that is uncertain, and which is the widest on a log scale."""
-        if len(self.alone) < 2:
-            return None
-        bands = {name: _interval(values, level) for name, values in self.alone.items()}
-        widths = {
-            name: math.inf if band[0] is None or band[1] is None else math.log(band[1] / band[0])
-            for name, band in bands.items()
-            if name != "all"
-        }
-        return {
-            "quantity": self.quantity,
-            "level": level,
-            **bands,
-            "dominant": max(widths, key=lambda name: widths[name]),
-            "assumed": self.assumed,
-            "price_range": list(self.price_range),
-            "mfu_range": list(self.mfu_range),
-        }
-
-
-def _samples(
-    subject: Subject,
-    budgets: Budgets,
-    problem: Problem,
-    rates: Rates,
-    loss: float | None,
-    usd_per_token: float,
-    answer: tuple[float, float],
-    ranges: _Ranges,
-) -> _Samples:
-    size = SAMPLES if subject.draws is None else len(subject.draws)
-    price, mfu = ranges.draw(size)
-    drawn = None if subject.draws is None else subject.drawn()
-
-    def under(law: Any, price: Any, mfu: Any) -> dict[str, np.ndarray]:
-        lines = _lines(budgets, rates, loss, usd_per_token, price, mfu)
-        varied = replace(problem, law=law or problem.law, lines=lines)
-        if loss is None:
-            N, D = varied.best()
-            expected = varied.loss(*answer) if law is not None and not np.ndim(price) else varied.loss(N, D)
-        else:
-            N, D = varied.least(loss)
-            expected = np.float64(loss)
-        return _quantities(varied, N, D, expected, rates, usd_per_token, price, mfu, size)
-
-    priced = rates.usd_per_hour is not None
-    quantity = "loss" if loss is None and problem.binding(*answer) != "flops" else "usd" if priced else "device_hours"
-    alone = {}
-    if drawn is not None:
-        alone["law"] = under(drawn, 1.0, 1.0)[quantity]
-    if priced:
-        alone["price"] = under(None, price, 1.0)[quantity]
-    alone["utilisation"] = under(None, 1.0, mfu)[quantity]
-    if drawn is not None:
-        alone["all"] = under(drawn, price, mfu)[quantity]
-    everything = None
-    if drawn is not None or ranges.given:
-        everything = under(drawn, price, mfu) if ranges.given else under(drawn, 1.0, 1.0)
-    usd = rates.usd_per_hour or 1.0
-    return _Samples(
-        everything,
-        alone,
-        quantity,
-        not ranges.given,
-        (ranges.price[0] * usd, ranges.price[1] * usd),
-        (ranges.mfu[0] * rates.mfu, ranges.mfu[1] * rates.mfu),
-    )
-
-
-def _quantities(
-    problem: Problem, N: Any, D: Any, loss: Any, rates: Rates, usd_per_token: float, price: Any, mfu: Any, size: int
-) -> dict[str, np.ndarray]:
-    with np.errstate(invalid="ignore"):
-        C = problem.flops(N, D)
-        total = C + problem.serving(N)
-        found = {"N": N, "D": D, "C": C, "loss": loss, "tokens_per_parameter": D / N}
-        hours = total * rates.per_flop("device_hours") / mfu
-        found["device_hours"] = hours
-        per_hour = {"usd": rates.usd_per_hour, "kwh": rates.kwh_per_hour, "kg_co2e": rates.kg_per_hour}
-        for name, rate in per_hour.items():
-            if rate is not None:
-                extra = usd_per_token * D if name == "usd" and usd_per_token else 0.0
-                found[name] = hours * rate * (price if name == "usd" else 1.0) + extra
-    return {name: np.broadcast_to(np.asarray(value, np.float64), (size,)) for name, value in found.items()}
-
-
-def _interval(values: np.ndarray, level: float) -> list[float | None]:
-    """[low, high], an end that is not finite as None."""
-    ends = np.quantile(np.where(np.isnan(values), np.inf, values), [(1 - level) / 2, (1 + level) / 2], method="nearest")
-    return [float(end) if np.isfinite(end) else None for end in ends]
-
-
-def _intervals(samples: Mapping[str, np.ndarray], level: float) -> dict[str, Any]:
-    return {"level": level, **{name: _interval(values, level) for name, values in samples.items()}}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,12 @@ class Target:
 
     def gradient(self, law: Law) -> np.ndarray:
         """d target / d log coefficient, [P]."""
-        return _differences(self.value, law)
+        return _gradient(self, law)
+
+
+@lru_cache(maxsize=256)
+def _gradient(target: Target, law: Law) -> np.ndarray:
+    return _differences(target.value, law)
 
 
 def jacobian(law: Law, N: np.ndarray, D: np.ndarray) -> np.ndarray:
