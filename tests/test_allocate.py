@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import brentq, minimize_scalar
 
 from scaling.cli import main
-from scaling.fitting.laws import Chinchilla
+from scaling.fitting.laws import Chinchilla, Precision, Sparse
 from scaling.planning.allocate import Currency, Line, Problem, Subject, allocate, closed, given
 from scaling.planning.cost import Rates
 from scaling.shape import Shape
@@ -389,3 +389,49 @@ def test_command_prints(capsys):
 def test_bad_command(argv, said, capsys):
     assert main(["allocate", *argv]) == 2
     assert said in capsys.readouterr().err
+
+
+# --- levers -------------------------------------------------------------------------------------------------------
+
+
+def whatif_json(capsys, *argv):
+    assert main(["allocate", "--law", LAW, *argv, "--whatif", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    return found, {lever["name"]: lever for lever in found["whatif"]}
+
+
+def test_levers_of_hardware(capsys):
+    """Under a budget in FLOPs a cheaper hour costs fewer dollars for the same loss; in dollars it buys a better loss."""
+    _, levers = whatif_json(capsys, "--flops", "1e21", "--accelerator", "tpu-v4")
+    assert levers["committed price"]["usd"] == pytest.approx(2.03 / 3.22 - 1)
+    assert levers["committed price"]["loss"] == pytest.approx(0)
+    spot = 1.45 / 3.22 / (1 - 0.11212) - 1
+    assert levers["spot price"]["usd"] == pytest.approx(spot, rel=1e-4)
+    assert levers["region northamerica-northeast1"]["kg_co2e"] == pytest.approx(2 / 369 - 1)
+    assert levers["recompute activations"]["usd"] == pytest.approx(8 / 6 - 1)
+    _, levers = whatif_json(capsys, "--usd", "1e4", "--accelerator", "h100")
+    assert levers["fp8 arithmetic"]["loss"] < 0
+    assert levers["fp8 arithmetic"]["usd"] == pytest.approx(0)
+    assert levers["mixture of experts"]["loss"] is None
+
+
+def test_smaller_and_longer_keeps_the_loss(capsys):
+    found, levers = whatif_json(capsys, "--flops", "1e21")
+    lever = levers["smaller and longer"]
+    assert lever["N"] == pytest.approx(found["N"] / 2)
+    assert BESIROGLU.loss(lever["N"], lever["D"]) == pytest.approx(found["loss"])
+    assert lever["usd"] == pytest.approx(6 * lever["N"] * lever["D"] / 1e21 - 1)
+
+
+def test_a_law_that_knows_bits_and_experts_is_asked():
+    precision = Precision(1.8, 482.0, 2085.0, 0.35, 0.36, 2.0, 2.0, 1.0)
+    fewer = allocate(precision, flops=1e21, columns={"P_w": 4, "P_a": 4, "P_kv": 4})
+    assert fewer.loss > allocate(precision, flops=1e21).loss
+    assert pytest.approx(float(precision.optimum(1e21, P_w=4, P_a=4, P_kv=4)[0]), rel=1e-6) == fewer.N
+    sparse = Sparse(1.6, 480.0, 2000.0, 1.0, 10.0, 0.35, 0.36, 0.3, 0.1, -0.1)
+    mixed = allocate(sparse, flops=1e21, columns={"S": 0.875}, active_share=0.125)
+    assert pytest.approx(1e21) == 6 * 0.125 * mixed.N * mixed.D
+    with pytest.raises(ValueError, match="does not know it"):
+        allocate(BESIROGLU, flops=1e21, columns={"S": 0.5})
+    with pytest.raises(ValueError, match="active share"):
+        allocate(BESIROGLU, flops=1e21, active_share=1.5)

@@ -51,6 +51,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--unique-tokens", type=float, metavar="X", help="tokens there are; more are repeats, worth less"
     )
     limits.add_argument("--data-usd-per-token", type=float, default=0.0, metavar="X", help="price of a token of data")
+    limits.add_argument(
+        "--column", action="append", default=[], metavar="NAME=X",
+        help="what else the law knows: bits (P_w=8), idle share (S=.875), granularity (G=8)",
+    )  # fmt: skip
+    limits.add_argument(
+        "--active-share", type=float, default=1.0, metavar="X", help="share of N that a token meets (1)"
+    )
     limits.add_argument("--shape", action="store_true", help="snap to a buildable shape and count its exact FLOPs")
     limits.add_argument(
         "--vocab", type=int, metavar="V", help="vocabulary of the shapes, where the fit's runs are not at hand"
@@ -75,7 +82,8 @@ def run(args: argparse.Namespace) -> int | None:
         "max_params": args.max_params, "max_memory_gb": args.max_memory, "total_over_active": args.total_over_active,
         "unique_tokens": args.unique_tokens, "data_usd_per_token": args.data_usd_per_token,
         "fixed_params": args.fixed_params, "shape": args.shape, "price_range": args.usd_per_hour,
-        "mfu_range": args.mfu, "level": args.level, "force": args.force,
+        "mfu_range": args.mfu, "level": args.level, "force": args.force, "columns": _columns(args.column),
+        "active_share": args.active_share,
     }  # fmt: skip
     subject = _subject(args)
     found = allocate(subject, rates=rates, **asked)
@@ -91,6 +99,17 @@ def run(args: argparse.Namespace) -> int | None:
         _print_levers(levers)
     planning.print_facts(rates.facts)
     return None
+
+
+def _columns(pairs: list[str]) -> dict[str, float]:
+    found = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise ValueError(f"--column {pair}: needed NAME=NUMBER.") from None
+    return found
 
 
 def _subject(args: argparse.Namespace) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from scaling.planning.allocate import search
 from scaling.planning.allocate.budgets import Budgets
 from scaling.planning.allocate.problem import Line, Problem
-from scaling.planning.allocate.question import answer, cap_of, lines_of, require_sense
+from scaling.planning.allocate.question import answer, cap_of, columns_of, lines_of, require_sense
 from scaling.planning.allocate.samples import Ranges, Samples, intervals, sample
 from scaling.planning.allocate.subject import Subject
 from scaling.planning.cost import Cost, Rates, cost
@@ -112,13 +112,19 @@ def allocate(
     force: bool = False,
     vocab: int | None = None,
     context: int | None = None,
+    columns: Mapping[str, float] | None = None,
+    active_share: float = 1.0,
 ) -> Allocation:
     """The best N and D for a Fit, a Law or a Subject: least loss within the budgets, or least cost at `loss`.
+
+    `columns` are what else the law knows (bits P_w, idle share S of a mixture of experts, granularity G); `active_share` is
+    the share of N that a token meets, for FLOPs.
 
     Raises ValueError for a fit that is not verified (unless `force`), constraints that contradict (naming two), and a
     loss that the law cannot reach.
     """
     subject = Subject.of(source, vocab=vocab, context=context)
+    subject = replace(subject, currency=replace(subject.currency, active=active_share))
     warnings = [*subject.warnings, *_certificate(subject, force)]
     rates = rates or Rates.of()
     budgets = Budgets(flops, usd, hours, devices, kwh, kg_co2e)
@@ -135,7 +141,7 @@ def allocate(
         unique=unique_tokens,
         cap=cap_of(max_params, max_memory_gb, rates, total_over_active, fixed_params),
         fixed=fixed_params,
-        columns={"U": unique_tokens} if unique_tokens and "U" in subject.law.columns else {},
+        columns=columns_of(subject.law, columns or {}, unique_tokens),
     )
     N, D = answer(problem, budgets, rates, loss, data_usd_per_token)
     built = None

@@ -23,7 +23,8 @@ class Currency:
 
     Exact FLOPs depend on the shape, so N is taken along the dial of `Shape.of_depth` with its depth made continuous:
     blocks 12 x w^2, embedding and head V w each, attention 6 x T w, for depth x and w = 16 x^1.3. Real shapes lie within
-    a few percent of it; `--shape` snaps to one and counts that one, which is then held in `shape`.
+    a few percent of it; `--shape` snaps to one and counts that one, which is then held in `shape`. `active` is the share of
+    N that a token meets, below 1 for a mixture of experts whose law counts all of them.
     """
 
     flops: str = "6ND"
@@ -31,19 +32,24 @@ class Currency:
     vocab: int = 256
     context: int = 64
     shape: Shape | None = None
+    active: float = 1.0
 
     def __post_init__(self) -> None:
         if self.flops not in ("6ND", "exact"):
             raise ValueError(f"flops = {self.flops!r}: needed 6ND or exact.")
         if self.count not in EMBEDDINGS:
             raise ValueError(f"count = {self.count!r}: needed one of {', '.join(EMBEDDINGS)}.")
+        if not 0 < self.active <= 1:
+            raise ValueError(f"active share = {self.active:g}: needed a share of the parameters in (0, 1].")
+        if self.active < 1 and self.flops == "exact":
+            raise ValueError("an active share below 1 is counted in 6ND: exact FLOPs are those of dense shapes.")
 
     def flops_per_token(self, N: Any) -> Any:
         """Training FLOPs a token of a model with this count; a third of it is the forward pass, for serving."""
         if self.shape is not None:
             return float(self.shape.flops_per_token) + 0.0 * N
         if self.flops == "6ND":
-            return 6.0 * N
+            return 6.0 * self.active * N
         depth = self._depth(N)
         width = WIDTH * depth**GROWTH
         return 6.0 * (12 * depth * width**2 + self.vocab * width + depth * self.context * width)
@@ -79,7 +85,8 @@ class Currency:
     def __str__(self) -> str:
         counts = {"N": "all parameters", "N_nonembedding": "non-embedding parameters", "N_matmul": "blocks and head"}
         if self.flops == "6ND":
-            return f"C = 6ND, N counts {counts[self.count]}"
+            share = "" if self.active == 1 else f", {self.active:.3g} of them active: C = 6 x {self.active:.3g} ND"
+            return f"C = 6ND, N counts {counts[self.count]}{share}"
         return (
             f"C in exact FLOPs (causal; vocabulary {self.vocab}, context {self.context}), N counts {counts[self.count]}"
         )

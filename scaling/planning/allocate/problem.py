@@ -80,7 +80,8 @@ class Problem:
     @property
     def has_closed_form(self) -> bool:
         """True under L = E + A/N^alpha + B/D^beta and lines that are all multiples of 6ND."""
-        plain = isinstance(self.law, Chinchilla) and self.currency.flops == "6ND" and self.unique is None
+        counted = self.currency.flops == "6ND" and self.currency.active == 1 and self.currency.shape is None
+        plain = isinstance(self.law, Chinchilla) and counted and self.unique is None
         return plain and not self.served and not any(np.any(line.per_token) for line in self.lines)
 
     def best(self, share: Any = 1.0) -> tuple[Any, Any]:

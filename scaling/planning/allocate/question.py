@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from scaling.fitting.laws import Law
 from scaling.planning.allocate.budgets import Budgets
 from scaling.planning.allocate.problem import Line, Problem
 from scaling.planning.cost import Rates, training_memory
@@ -42,6 +44,17 @@ def require_sense(
         raise ValueError(
             "data-usd-per-token needs a budget in dollars (--usd) or a --loss: nothing else is paid in money."
         )
+
+
+def columns_of(law: Law, given: Mapping[str, float], unique_tokens: float | None) -> dict[str, float]:
+    """What the law's loss takes beside N and D. Raises ValueError for a column that it does not know."""
+    extra = [name for name in law.columns if name not in ("N", "D", "C")]
+    for name in given:
+        if name not in extra:
+            knows = ", ".join(extra) or "N and D alone"
+            raise ValueError(f"column {name}: the law {law.name} does not know it; it knows {knows}.")
+    unique = {"U": unique_tokens} if unique_tokens and "U" in extra else {}
+    return {**unique, **given}
 
 
 def cap_of(

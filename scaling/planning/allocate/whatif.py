@@ -68,6 +68,7 @@ def whatif(
         how = f"2 g CO2e a kWh instead of {rates.g_per_kwh:g}"
         levers.append(again(f"region {GREEN}", how, region=GREEN, g_per_kwh=None, pue=rates.pue))
     levers += _models(plan)
+    levers += _laws(subject, plan, rates_of(), asked)
     return tuple(levers)
 
 
@@ -105,4 +106,32 @@ def _models(plan: Allocation) -> list[Lever]:
         )
         spent = cost(plan.cost.rates, flops=total, devices=plan.cost.devices)
         levers.append(_against("smaller and longer", how, plan, plan.loss, half, D, spent))
+    return levers
+
+
+#: Bits, and idle share of a mixture of experts, that the levers of the law try.
+BITS, IDLE = 8, 7 / 8
+
+
+def _laws(subject: Subject, plan: Allocation, rates: Rates, asked: Mapping[str, Any]) -> list[Lever]:
+    """Levers that need more than a law in N and D: asked of it where it knows, else said to be unknown."""
+    known, columns = subject.law.columns, dict(asked.get("columns") or {})
+    unknown = lambda name, how: Lever(name, None, None, None, None, how)  # noqa: E731
+    levers = []
+    if "P_w" in known:
+        bits = {**columns, "P_w": BITS, "P_a": BITS, "P_kv": BITS}
+        how = "by this law, at the same FLOPs; arithmetic that is faster in 8 bits comes on top"
+        levers.append(_again("train in 8 bits", how, subject, plan, rates, {**asked, "columns": bits}))
+    else:
+        levers.append(unknown("train in 8 bits: the loss", "fit the law `precision` on runs at several bits"))
+    if "S" in known:
+        mixed = {**asked, "columns": {**columns, "S": IDLE}, "active_share": 1 - IDLE}
+        how = f"N counts all experts, {1 - IDLE:.3g} of them active; FLOPs count the active"
+        levers.append(_again("mixture of experts", how, subject, plan, rates, mixed))
+    else:
+        how = "fit `moe-sparse` or `moe-granular`; FLOPs count active parameters, memory all (--total-over-active)"
+        levers.append(unknown("mixture of experts", how))
+    levers.append(
+        unknown("distil from a teacher", "no distillation law with coefficients that could be checked is at hand")
+    )
     return levers
