@@ -295,3 +295,14 @@ def test_costs_are_plain_json():
     assert json.loads(json.dumps(payload, allow_nan=False)) == payload
     assert payload["facts"][0]["source"]
     assert asdict(Rates.of("h100"))["accelerator"] == "h100-sxm"
+
+
+def test_command_on_a_planned_sweep(tmp_path, capsys):
+    (tmp_path / "grid.toml").write_text("budgets = [1e10, 3e10]\nsizes = [8e3, 15e3]\nseeds = [0, 1]\n")
+    found = run_json(capsys, str(tmp_path), "--peak-tflops", "0.1", "--mfu", ".5")
+    assert found["runs"] == 8
+    # Whole batches: within a batch of each budget.
+    assert found["flops"] == pytest.approx(4 * (1e10 + 3e10), rel=0.02)
+    assert found["seconds"] == pytest.approx(found["flops"] / 0.5e11)
+    assert main(["cost", str(tmp_path), "--report"]) == 2
+    assert "no records yet" in capsys.readouterr().err

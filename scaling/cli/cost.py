@@ -1,8 +1,9 @@
 """Dollars, device-hours, kWh, kg CO2e and memory of training and serving.
 
-TARGET is a folder of runs, one run's record, or a published model (gpt-3, llama-3-8b, mixtral-8x7b, ...). Without
-it, say what is computed: --flops; --params with --tokens; --device-hours; or --devices with --hours. Time and money follow from
-6ND over peak x utilisation, which is what published utilisations mean; exact FLOPs are shown beside.
+TARGET is a folder of runs, a grid.toml that is not trained yet, one run's record, or a published model (gpt-3,
+llama-3-8b, mixtral-8x7b, ...). Without it, say what is computed: --flops; --params with --tokens; --device-hours; or
+--devices with --hours. Time and money follow from 6ND over peak x utilisation, which is what published utilisations mean;
+exact FLOPs are shown beside.
 """
 
 from __future__ import annotations
@@ -56,7 +57,12 @@ def run(args: argparse.Namespace) -> int | None:
     if args.list:
         return _list(args)
     if args.target and Path(args.target).exists():
-        return _records(args)
+        from scaling.planning.cost.efficiency import planned
+
+        grid = planned(args.target)
+        return _records(args) if grid is None else _grid(args, grid)
+    if args.target and ("/" in args.target or args.target.endswith((".json", ".toml"))):
+        raise ValueError(f"{args.target}: no such folder or file.")
     if args.report:
         raise ValueError("--report needs a folder of runs, e.g. `scaling cost runs/quickstart --report`.")
     return _plan(args)
@@ -108,6 +114,27 @@ def _print_cost(spent: Any, work: Any) -> None:
     ]
     why = {field: f"  ({reason})" for field, reason in spent.missing.items()}
     planning.print_pairs([(name, text + why.get(field, "")) for name, text, field in rows])
+
+
+def _grid(args: argparse.Namespace, grid: Any) -> None:
+    """A sweep that is not trained yet: its exact FLOPs at the utilisation that is given."""
+    from scaling.planning.cost import cost
+    from scaling.planning.cost.plan import Work
+
+    if args.report:
+        raise ValueError(
+            f"{args.target} has no records yet, so there is nothing to report. Leave --report out for a plan."
+        )
+    specs = grid.specs("")
+    rates = planning.rates_of(args)
+    work = Work(flops=float(sum(spec.C for spec in specs)))
+    spent = cost(rates, flops=work.flops, devices=args.devices)
+    if args.json:
+        return emit_json({**spent.to_json(), "runs": len(specs), "grid": grid.name})
+    _print_cost(spent, work)
+    planning.print_pairs([("planned", f"{len(specs)} runs of {grid.name}, exact FLOPs, none trained yet")])
+    planning.print_facts(rates.facts)
+    return None
 
 
 def _records(args: argparse.Namespace) -> None:

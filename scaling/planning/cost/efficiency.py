@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from scaling.grid import Grid
 from scaling.hardware import Accelerator
 from scaling.planning.cost.costs import Cost, of_hours
 from scaling.planning.cost.rates import Rates
@@ -69,6 +70,15 @@ def read_records(path: str | Path) -> tuple[Run, ...]:
     if not paths:
         raise ValueError(f"{path}: no run record in this folder.")
     return tuple(Run.read(each) for each in paths)
+
+
+def planned(path: str | Path) -> Grid | None:
+    """The grid that a folder without records, or a grid.toml, plans; None where there are records or no grid."""
+    path = Path(path)
+    toml = path if path.suffix == ".toml" else path / "grid.toml"
+    if not toml.is_file() or (path.is_dir() and record_paths(path)):
+        return None
+    return Grid.read(toml)
 
 
 def accelerator_of(records: Sequence[Run]) -> str | None:
