@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from scaling.fitting import isoflop
+from scaling.fitting.compare import Comparison, compare
 from scaling.fitting.fit import Fit, FitError
+from scaling.fitting.laws import Law
 from scaling.planning.allocate import Allocation, Subject
+from scaling.planning.cost import Rates
+from scaling.planning.design import Expected, Target, check
 from scaling.runs import Runs
 
 
@@ -17,7 +23,7 @@ class Study:
     """Runs, the fits of laws to them (the first is the one that answers), and allocations under the first.
 
     `flops` is the budget that figures of one budget are drawn at: by default 10 times the largest trained.
-    `commands` are what makes the study again, for its report.
+    `commands` are what makes the study again, for its report; `beside` are published laws to draw beside the fit.
     """
 
     runs: Runs
@@ -26,6 +32,7 @@ class Study:
     flops: float | None = None
     title: str = "Scaling report"
     commands: Sequence[str] = ()
+    beside: Mapping[str, Law] = field(default_factory=dict)
 
     @property
     def fit(self) -> Fit | None:
@@ -43,6 +50,37 @@ class Study:
         return 10 * float(self.runs.C.max()) if self.flops is None else self.flops
 
     @cached_property
+    def comparison(self) -> Comparison:
+        """The laws that these runs allow, compared on held-out compute. Raises FitError where none can be."""
+        return compare(self.runs)
+
+    @cached_property
+    def expected(self) -> tuple[Expected, ...]:
+        """How well these runs pin N* down at 1 to 1000 times their largest C, if the fitted law holds."""
+        assert self.subject is not None
+        C = float(self.runs.C.max())
+        return tuple(
+            check(self.runs.N, self.runs.D, Target("N", C * beyond, self.subject.currency), prior=self.subject.law)
+            for beyond in (1, 3, 10, 30, 100, 300, 1000)
+        )
+
+    @cached_property
+    def costs(self) -> dict[str, np.ndarray]:
+        """What each run cost, by label with unit: FLOPs, and from its own clock hours, and kWh and kg where power is known."""
+        table, costs = self.runs.table, {"compute C, FLOPs": self.runs.C}
+        if "seconds" not in table or not np.isfinite(table["seconds"].to_numpy(np.float64)).any():
+            return costs
+        compiling = table["compile_seconds"].fillna(0.0) if "compile_seconds" in table else 0.0
+        hours = ((table["seconds"] + compiling) / 3600).to_numpy(np.float64)
+        costs["device-hours"] = hours
+        for device in table["device"].dropna().unique() if "device" in table else ():
+            rates = _rates(str(device))
+            here = np.where(table["device"] == device, hours, np.nan)
+            for label, rate in ({} if rates is None else _per_hour(rates)).items():
+                costs[label] = np.where(np.isfinite(here), here * rate, costs.get(label, np.nan))
+        return costs
+
+    @cached_property
     def approach1(self) -> isoflop.Frontier | None:
         """Approach 1 on these runs; None where they do not allow it."""
         return _where_possible(isoflop.approach1, self.runs)
@@ -58,3 +96,16 @@ def _where_possible(approach: Callable[[Runs], isoflop.Frontier], runs: Runs) ->
         return approach(runs)
     except FitError:
         return None
+
+
+def _rates(device: str) -> Rates | None:
+    """The rates of a device that the tables know; None for the others, a CPU for one."""
+    try:
+        return Rates.of(device)
+    except ValueError:
+        return None
+
+
+def _per_hour(rates: Rates) -> dict[str, float]:
+    known = {"dollars": rates.usd_per_hour, "energy, kWh": rates.kwh_per_hour, "kg CO2e": rates.kg_per_hour}
+    return {label: rate for label, rate in known.items() if rate is not None}

@@ -1,6 +1,7 @@
 """Figures: one function each, returning a matplotlib Figure in the one shared style."""
 
 from scaling.reporting.figures.decisions import being_off as being_off
+from scaling.reporting.figures.decisions import design as design
 from scaling.reporting.figures.decisions import flatness as flatness
 from scaling.reporting.figures.decisions import pareto as pareto
 from scaling.reporting.figures.fits import power_laws as power_laws
@@ -15,4 +16,5 @@ from scaling.reporting.figures.sweep import isoflop as isoflop
 from scaling.reporting.figures.sweep import training_curves as training_curves
 from scaling.reporting.figures.sweep import valleys as valleys
 from scaling.reporting.figures.uncertainty import answers as answers
+from scaling.reporting.figures.uncertainty import comparison as comparison
 from scaling.reporting.figures.uncertainty import corner as corner

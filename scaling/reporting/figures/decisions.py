@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ from scaling.runs import Runs
 if TYPE_CHECKING:
     from scaling.fitting.fit import Fit
     from scaling.planning.allocate import Subject
+    from scaling.planning.design import Expected
 
 #: Sizes that waste at most these shares of the compute are marked.
 FLAT = (0.01, 0.05, 0.2)
@@ -85,7 +86,9 @@ def pareto(runs: Runs, costs: Mapping[str, np.ndarray]) -> Figure:
         return style.missing("No cost to draw loss against.", "Give dollars, hours, kWh or kg for each run.")
     columns = min(2, len(costs))
     rows = -(-len(costs) // columns)
-    figure, axes = style.panels(columns, rows, width=3.6 * columns, height=0.4 + 2.5 * rows)
+    figure, axes = style.panels(
+        columns, rows, width=6.4 if columns == 1 else 7.6, height=(3.6 if rows == 1 else 0.4 + 2.5 * rows)
+    )
     for panel in axes.flat[len(costs) :]:
         panel.remove()
     for panel, (label, cost) in zip(axes.flat, costs.items()):
@@ -117,3 +120,30 @@ def unbeaten(cost: np.ndarray, loss: np.ndarray) -> np.ndarray:
     lowest = np.minimum.accumulate(loss[order])
     first = np.concatenate([[True], lowest[1:] < lowest[:-1]])
     return order[first]
+
+
+@style.drawn
+def design(runs: Runs, fit: Fit | Subject, expected: Sequence[Expected]) -> Figure:
+    """Where runs lie over N and D, and the factor (90%) within which they pin N* down at each asked C, if the law holds."""
+    figure, [[plane, told]] = style.panels(2, width=8.6, height=3.8)
+    C = np.geomspace(runs.C.min() / 3, runs.C.max() * 3, 60)
+    plane.plot(*planned.problem(fit, C).best(), color=style.ink(), label="best N and D")
+    plane.plot(runs.N, runs.D, "o", color=style.series(1), mec=style.ink("paper"), mew=0.5, ms=4.5, label="run")
+    style.parameters(plane)
+    style.tokens(plane, "y")
+    plane.set_title(f"{len(runs)} runs")
+    beyond = np.array([target.C for target in expected])
+    worst = np.array([target.worst for target in expected])
+    told.fill_between(beyond, 1 / worst, worst, color=style.series(0), alpha=0.22, lw=0, label="worst plausible law")
+    factor = np.array([target.factor for target in expected])
+    for side in (factor, 1 / factor):
+        told.plot(beyond, side, color=style.ink(), label="fitted law" if side is factor else None)
+    told.axhline(1, color=style.ink("soft"), lw=0.8)
+    top = float(np.clip(worst[np.isfinite(worst)].max(initial=1.2), 1.2, 100))
+    told.set_ylim(1 / top**1.1, top**1.1)
+    style.flops(told, label="asked compute C, FLOPs")
+    style.log_axis(told, "y", "N* found over N*, 90%", "power")
+    told.set_title("What they can tell")
+    told.legend(loc="upper left")
+    plane.legend(loc="upper left")
+    return figure

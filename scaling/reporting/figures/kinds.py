@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from scaling.reporting.figures.decisions import being_off, flatness
+from scaling.reporting.figures.decisions import being_off, design, flatness, pareto
 from scaling.reporting.figures.fits import power_laws, residuals, surface
 from scaling.reporting.figures.sweep import isoflop, training_curves, valleys
-from scaling.reporting.figures.uncertainty import answers, corner
+from scaling.reporting.figures.uncertainty import answers, comparison, corner
 from scaling.reporting.study import Study
 
 
@@ -37,7 +37,7 @@ KINDS: dict[str, Kind] = {
         "that is best for its budget; stars are the vertices of Approach 2's parabolas.",
     ),
     "power-laws": Kind(
-        lambda s: power_laws(s.runs, s.subject, s.approach2),
+        lambda s: power_laws(s.runs, s.subject, s.approach2, s.beside),
         False,
         "The best number of parameters and of tokens, and tokens per parameter, against compute. Grey is what was trained; "
         "the band holds 90% of the bootstrap.",
@@ -77,6 +77,21 @@ KINDS: dict[str, Kind] = {
         lambda s: being_off(s.subject, s.budget),
         True,
         "The share of the compute that still counts when a model k times the best size is trained.",
+    ),
+    "comparison": Kind(
+        lambda s: comparison(s.comparison),
+        False,
+        "How well each law predicts budgets that it was not fitted to, and which laws these runs cannot tell apart.",
+    ),
+    "pareto": Kind(
+        lambda s: pareto(s.runs, s.costs),
+        False,
+        "Loss against what each run cost; the line joins the runs that no other run beats.",
+    ),
+    "design": Kind(
+        lambda s: design(s.runs, s.subject, s.expected),
+        True,
+        "Where the runs lie over parameters and tokens, and within what factor they pin N* down at larger compute.",
     ),
     "valleys": Kind(
         lambda s: valleys(s.runs), False, "Loss against the peak learning rate, one valley for each size and tokens."

@@ -16,6 +16,7 @@ from scaling.reporting import numbers
 from scaling.reporting.figures import planned, style
 
 if TYPE_CHECKING:
+    from scaling.fitting.compare import Comparison
     from scaling.fitting.fit import Fit
     from scaling.planning.allocate import Subject
 
@@ -128,3 +129,33 @@ def _corner_axis(panel: Axes, which: str, name: str, values: np.ndarray, write: 
     panel.tick_params(axis=which, labelsize=7, **{("labelbottom" if which == "x" else "labelleft"): outer})
     if which == "x":
         panel.tick_params(axis="x", rotation=45)
+
+
+@style.drawn
+def comparison(found: Comparison) -> Figure:
+    """Error of each law on budgets that it was not fitted to, and the mean of it; laws that are not told apart are filled."""
+    asked = [law for law in found.contenders if law.rolling_error is not None]
+    if not asked:
+        return style.missing(
+            "No law could be asked for compute that it had not seen.", "Runs at three budgets or more are needed."
+        )
+    figure, [[each, mean]] = style.panels(2, width=8.6, height=max(3.4, 1.6 + 0.3 * len(asked)))
+    for i, law in enumerate(asked):
+        done = [
+            (prediction.fold.low, 100 * prediction.error) for prediction in law.rolling if prediction.error is not None
+        ]
+        marker, dash = style.MARKERS[i % len(style.MARKERS)], style.DASHES[i % len(style.DASHES)]
+        each.plot(*zip(*done), color=style.series(i), marker=marker, ls=dash, label=law.name)
+        told = bool(law.told_apart)
+        mean.errorbar(100 * (law.rolling_error or 0), i, xerr=100 * (law.behind_se or 0), fmt=marker, ms=6, capsize=2,
+                      color=style.series(i), mfc=style.ink("paper") if told else style.series(i))  # fmt: skip
+    style.flops(each, label="predicted budgets from C, FLOPs")
+    style.log_axis(each, "y", "mean error of the loss, %", "power")
+    each.set_title("Predicted from all smaller budgets")
+    mean.set_yticks(range(len(asked)), [law.name for law in asked])
+    mean.set_ylim(len(asked) - 0.5, -0.5)
+    style.log_axis(mean, "x", "mean error, %; bar: se of the difference to the best", "power", most=5)
+    mean.set_title("Filled: not told apart from the best")
+    if len(asked) > 1:
+        each.legend(loc="best")
+    return figure
