@@ -166,9 +166,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
     terminal = sys.stdout.isatty()
     table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(
-            column, justify="left" if index == 0 or column in words.split(",") else "right", overflow="fold"
-        )
+        text = column in words.split(",")
+        table.add_column(column, justify="left" if text or index == 0 else "right", overflow="fold", no_wrap=not text)
     for row in rows:
         table.add_row(*[str(cell) for cell in row])
     console = Console(width=None if terminal else 400, highlight=False, markup=False)

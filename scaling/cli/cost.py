@@ -201,12 +201,22 @@ def _list(args: argparse.Namespace) -> None:
         return emit_json(rows)
     rates = ("fp32", "tf32", "bf16", "fp8", "int8")
     planning.print_table(
-        ("accelerator", *rates, "GB", "TB/s", "W", "on demand", "committed", "spot", "priced", "source"),
+        ("accelerator", *rates, "GB", "TB/s", "W"),
         [
             (
                 chip.name,
                 *(_show(getattr(chip, rate)) for rate in rates),
                 *map(_show, (chip.memory_gb, chip.bandwidth_tb_s, chip.watts)),
+            )
+            for chip in chips
+        ],
+        title="TFLOP/s, dense",
+    )
+    planning.print_table(
+        ("accelerator", "on demand", "committed", "spot", "priced", "source of the rates"),
+        [
+            (
+                chip.name,
                 _show(chip.usd_on_demand, chip.usd_on_demand_high),
                 _show(chip.usd_committed, chip.usd_committed_high),
                 _show(chip.usd_spot),
@@ -215,8 +225,8 @@ def _list(args: argparse.Namespace) -> None:
             )
             for chip in chips
         ],
-        title="TFLOP/s dense; dollars a device-hour",
-        words="source",
+        title="dollars a device-hour",
+        words="source of the rates",
     )
     planning.print_table(
         ("region", "kind", "g CO2e/kWh", "PUE", "source"),

@@ -237,7 +237,7 @@ def _peak(chip: Accelerator | None, precision: str, tflops: float | None, facts:
 
 def _usd(chip: Accelerator | None, price: str, given: float | None, facts: list[Fact]) -> float | None:
     if given is not None:
-        facts.append(Fact("price", f"{_positive(given, 'usd-per-hour'):g} usd a device-hour", "given"))
+        facts.append(Fact("price", f"{_positive(given, 'usd-per-hour'):.4g} usd a device-hour", "given"))
         return given
     usd = None if chip is None else chip.usd_per_hour(price)
     if chip is not None and usd is not None:
