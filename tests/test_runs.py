@@ -136,6 +136,13 @@ def test_written_table_reads_back_the_same(tmp_path, suffix, count):
     assert Runs.read(again.write(tmp_path / f"twice{suffix}")).digest == runs.digest
 
 
+def test_written_table_keeps_columns_that_sound_like_others(tmp_path):
+    runs = Runs.read(write(tmp_path, table(val_loss=LOSS + 1, params=N * 2)), {"loss": "loss", "N": "N"})
+    again = Runs.read(runs.write(tmp_path / "again.csv"))
+    assert again.digest == runs.digest
+    np.testing.assert_array_equal(again.table["val_loss"], LOSS + 1)
+
+
 def test_bits_per_byte_survive_writing(tmp_path):
     runs = Runs.of(records(), loss="bits_per_byte")
     again = Runs.read(runs.write(tmp_path / "t.csv"))

@@ -38,6 +38,9 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 #: The parameter counts, in the order in which one is taken where none is asked for.
 COUNTS = ("N", "N_nonembedding", "N_matmul")
 
+#: Columns that only `Runs.write` writes: what N counts and how C was counted.
+STATED = ("count", "flops_counted")
+
 #: Fields where two fitting columns must be settled by the user; elsewhere the first name of the list wins.
 _UNIQUE = (*COUNTS, "D", "C", "loss", "loss_se", "weight")
 
@@ -76,12 +79,15 @@ def find_columns(frame: pd.DataFrame, asked: Mapping[str, str]) -> tuple[dict[st
     """Field -> column, and field -> the unit's factor that the column's name states.
 
     `asked` overrides: a column's name, or "" for a field that is to be left alone. Raises ValueError for a column that
-    does not exist and for two that fit one field and differ.
+    does not exist and for two that fit one field and differ. A table that `Runs.write` wrote means what it says.
     """
     _check_asked(frame, asked)
     found: dict[str, str] = {field: name for field, name in asked.items() if name != ""}
     factors = {field: _stated_unit(name)[1] for field, name in found.items()}
-    meanings = {name: _meaning(name) for name in frame.columns if name not in found.values()}
+    others = [name for name in frame.columns if name not in found.values()]
+    if set(frame.columns) >= set(STATED):
+        others = [name for name in others if name in SYNONYMS]
+    meanings = {name: _meaning(name) for name in others}
     for field in SYNONYMS:
         if field in asked:
             continue
