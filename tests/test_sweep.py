@@ -161,11 +161,23 @@ def test_a_record_of_a_newer_schema_is_named(swept, tmp_path):
         Run.read(path)
 
 
-def test_a_folder_of_another_grid_is_refused(grid, swept, corpus):
-    with pytest.raises(ValueError, match="belongs to another grid: its recipe is"):
-        sweeps.sweep(replace(grid, recipe={"learning_rate": 0.5}), swept.folder, Here(corpus))
+def test_a_folder_of_another_grid_is_refused(grid, swept, corpus, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "grid.toml").write_text(grid.toml())
+    with pytest.raises(ValueError, match="belongs to another grid: its eval_tokens is 512, this one's is 256"):
+        sweeps.sweep(replace(grid, eval_tokens=256, curves=grid.curves[:1]), tmp_path / "runs", Here(corpus))
     with pytest.raises(ValueError, match="belongs to another grid: its curves is"):
         sweeps.sweep(replace(grid, curves=grid.curves[:1]), swept.folder, Here(corpus))
+
+
+def test_records_of_another_recipe_are_not_mixed_in(grid, swept, tmp_path):
+    folder = copy_of(swept, tmp_path / "runs")
+    changed = replace(grid, recipe={**grid.recipe, "learning_rate": 0.02})
+    (folder / "grid.toml").write_text(changed.toml())
+    with pytest.raises(ValueError, match=r"trained otherwise: learning_rate was 0.01, is now 0.02"):
+        sweeps.plan(changed, folder)
+    narrower = replace(grid, curves=grid.curves[:1])
+    assert sweeps.plan(narrower, folder).warnings[0].startswith("2 records in")
 
 
 def test_too_little_text_says_how_many_epochs(grid, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.grid import Grid, IsoFlop, RunSpec
-from scaling.recipe import FEW_STEPS
+from scaling.recipe import FEW_STEPS, Recipe
 from scaling.runs import Run, record_paths, to_json, write_whole
 from scaling.training.corpus import Corpus
 from scaling.training.executors import Event, Executor, Local
@@ -26,6 +26,7 @@ class Plan:
     corpus: Corpus
     specs: tuple[RunSpec, ...]
     records: Mapping[str, Run]
+    strangers: int = 0
 
     @property
     def missing(self) -> tuple[RunSpec, ...]:
@@ -48,6 +49,10 @@ class Plan:
         """What is doubtful about the cells: too few steps, repeated text."""
         few = [spec for spec in self.specs if spec.steps < FEW_STEPS]
         said = []
+        if self.strangers:
+            said.append(
+                f"{self.strangers} records in {self.folder} belong to no cell of this grid; `scaling fit` reads them too."
+            )
         if few:
             worst = min(few, key=lambda spec: spec.steps)
             said.append(
@@ -79,9 +84,12 @@ def plan(grid: Grid, folder: str | Path) -> Plan:
                 f"text, drop the size, or set epochs = {math.ceil(epochs)} to allow repetition (it is recorded)."
             )
     corpus.evaluation(grid.eval_tokens, specs[0].shape.context)
+    records = {path.stem: Run.read(path) for path in record_paths(folder)}
     wanted = {spec.id for spec in specs}
-    records = {path.stem: Run.read(path) for path in record_paths(folder) if path.stem in wanted}
-    return Plan(grid, folder, corpus, specs, records)
+    strangers = {id: run for id, run in records.items() if id not in wanted}
+    _require_no_twins(folder, specs, strangers)
+    own = {id: run for id, run in records.items() if id in wanted}
+    return Plan(grid, folder, corpus, specs, own, len(strangers))
 
 
 def estimate_seconds(todo: Plan, executor: Local) -> float:
@@ -212,6 +220,25 @@ def _require_same(path: Path, before: Grid, now: Grid) -> None:
                 f"{path.parent} belongs to another grid: its {each.name} is {_short(old)}, this one's is {_short(new)}. "
                 f"Give another --out, or edit {path} and sweep that."
             )
+
+
+def _require_no_twins(folder: Path, specs: tuple[RunSpec, ...], strangers: Mapping[str, Run]) -> None:
+    """Refuse records of the same shape, seed and budget as a cell, but trained otherwise: they would mix in a fit."""
+    cells = {(spec.shape, spec.seed, f"{spec.C:.1e}"): spec for spec in specs}
+    for id, run in strangers.items():
+        was = RunSpec.from_json(run.spec)
+        now = cells.get((was.shape, was.seed, f"{was.C:.1e}"))
+        if now:
+            raise ValueError(
+                f"{folder}: record {id} is of a cell of this grid, trained otherwise: {_difference(was, now)}. The grid, the "
+                "rule or the corpus has changed since. Sweep into another folder, or move the old records away."
+            )
+
+
+def _difference(was: RunSpec, now: RunSpec) -> str:
+    pairs = [(each.name, getattr(was.recipe, each.name), getattr(now.recipe, each.name)) for each in fields(Recipe)]
+    pairs += [(name, getattr(was, name), getattr(now, name)) for name in ("digest", "tokens", "eval_tokens")]
+    return ", ".join(f"{name} was {old}, is now {new}" for name, old, new in pairs if old != new)
 
 
 def _short(value: Any) -> str:
