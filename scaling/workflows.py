@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from scaling.fitting.fit import Fit, fit
 from scaling.fitting.isoflop import Frontier, approach2
@@ -15,9 +14,6 @@ from scaling.planning.allocate import Allocation, allocate
 from scaling.runs import Runs
 from scaling.training.executors import Executor
 from scaling.training.sweep import Plan, Status, sweep
-
-if TYPE_CHECKING:
-    pass
 
 #: The budget that the quickstart answers for, over the largest that it trains.
 ASKED = 10.0
@@ -41,8 +37,13 @@ class Answer:
 
     @property
     def report_path(self) -> Path:
-        """The report, with its figures beside it."""
+        """The report as Markdown, with its figures beside it."""
         return self.folder / "report.md"
+
+    @property
+    def page_path(self) -> Path:
+        """The report as one page, with the planner."""
+        return self.folder / "report.html"
 
 
 def quickstart_grid() -> Grid:
@@ -56,7 +57,7 @@ def quickstart(
     executor: Executor | None = None,
     watch: Callable[[Status], None] = lambda status: None,
 ) -> Answer:
-    """Train the grid into `<folder>/runs`, fit it, solve it, draw it: the whole line.
+    """Train the grid into `<folder>/runs`, fit it, solve it, draw it, report it as Markdown and HTML: the whole line.
 
     Goes on where it stopped when called again. Raises what `sweep` and `fit` raise.
     """
@@ -64,14 +65,19 @@ def quickstart(
     plan = sweep(grid or quickstart_grid(), folder / "runs", executor, watch)
     runs = Runs.read(folder / "runs")
     law = fit(runs)
-    answer = Answer(plan, runs, law, approach2(runs), allocate(law, flops=ASKED * float(runs.C.max())), folder)
+    answer = Answer(plan, runs, law, approach2(runs), _next(runs, law), folder)
     law.write(answer.fit_path)
     _report(answer)
     return answer
 
 
+def _next(runs: Runs, law: Fit) -> Allocation:
+    """What to train with ten times the largest budget; a law that is not verified answers too, and is marked."""
+    return allocate(law, flops=ASKED * float(runs.C.max()), force=True)
+
+
 def _report(answer: Answer) -> None:
-    from scaling.reporting.report import markdown  # brings matplotlib, which the training need not wait for
+    from scaling.reporting.report import html, markdown  # brings matplotlib, which the training need not wait for
     from scaling.reporting.study import Study
 
     runs, folder = answer.folder / "runs", answer.folder
@@ -85,7 +91,8 @@ def _report(answer: Answer) -> None:
             f"scaling sweep {runs}",
             f"scaling fit {runs} -o {answer.fit_path}",
             f"scaling allocate {answer.fit_path} --flops {answer.allocation.C:.3g}",
-            f"scaling report {runs} {answer.fit_path} -o {folder}/report.html",
+            f"scaling report {runs} {answer.fit_path} -o {answer.page_path}",
         ],
     )
     markdown(study, folder)
+    html(study, answer.page_path)

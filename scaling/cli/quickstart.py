@@ -64,6 +64,7 @@ def _payload(answer: Answer, seconds: float) -> dict[str, Any]:
     return {
         "runs": str(answer.folder / "runs"),
         "fit": str(answer.fit_path),
+        "page": str(answer.page_path),
         "report": str(answer.report_path),
         "done": len(answer.runs),
         "failed": [{"id": run.id, "reason": run.reason} for run in answer.plan.failed],
@@ -102,6 +103,11 @@ def _print(answer: Answer, seconds: float) -> None:
         f"D = {D:,.0f} tokens and expects a loss of {answer.allocation.loss:.3f}."
     )
     print()
-    named = (("report", answer.report_path), ("figures", answer.folder / "figures"), ("fit", answer.fit_path))
+    named = (
+        ("page", answer.page_path),
+        ("report", answer.report_path),
+        ("figures", answer.folder / "figures"),
+        ("fit", answer.fit_path),
+    )
     print_pairs([*((name, str(path)) for name, path in named), ("runs", str(answer.folder / "runs"))])
     print(f"\n{len(answer.runs)} runs, {duration(seconds)} in all.")
