@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from scaling.runs import Runs
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the table and how it is to be read."""
+def add_options(parser: argparse.ArgumentParser, optional: bool = False) -> None:
+    """Add the table, which may be left out where `optional`, and how it is to be read."""
     parser.add_argument(
         "runs",
+        nargs="?" if optional else None,
         help="a folder of records, or a table: CSV, JSON, JSONL, Parquet, an export of W&B or TensorBoard, a trainer_state.json",
     )
     group = parser.add_argument_group("reading the table")

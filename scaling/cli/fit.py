@@ -1,42 +1,318 @@
-"""Fit a law to a table of runs: coefficients with intervals, a certificate, warnings; writes fits/<name>-<law>.json."""
+"""Fit a law to a table of runs: coefficients with intervals, a certificate, warnings; writes fits/<name>-<law>.json.
+
+The certificate gives three verdicts: converged (the optimality residual is at most 1e-8 and the Hessian positive), global
+evidence (starts over the whole box agree and no other optimum comes near), identifiable (the runs tell the coefficients
+apart). A fit with warnings is still written, with exit status 0; one that the runs cannot identify at all is refused.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scaling.cli import _runs, emit_json
+
+if TYPE_CHECKING:
+    from scaling.fitting.fit import Fit
+    from scaling.fitting.objective import Objective
+    from scaling.runs import Runs
 
 EXAMPLES = """\
 examples:
-  scaling fit runs/quickstart
-  scaling fit table.csv --law chinchilla --json
+  scaling fit runs/quickstart                              # a folder of records
+  scaling fit table.csv --flops 1e24 --plan 70e9,1.4e12    # any table; the answer at a budget, the loss of a planned run
+  scaling fit table.csv --objective huber --delta 0.01     # another objective; printed with the answer
+  scaling fit table.csv --pin E=1.69 --tie alpha=beta --bound beta=.1:.6 --prior alpha=.34:.02
+  scaling fit table.csv --law data-constrained --columns U=unique_tokens
+  scaling fit --from fits/table-chinchilla.json            # do it again, and compare with what the file says
 """
+
+#: Options that say how a table was read: kept with the fit, so that it can be made again.
+_READING = ("runs", "columns", "units", "count", "flops_as", "checkpoints", "join")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `scaling fit`."""
-    parser.add_argument("runs", help="a folder of records, or a CSV, JSON, JSONL or Parquet table")
-    parser.add_argument("--law", default="chinchilla", help="the law's name")
-    parser.add_argument("--resamples", type=int, default=4000, help="bootstrap refits (0 for none)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
-    parser.add_argument("-o", "--output", help="where to write the fit")
+    _runs.add_options(parser, optional=True)
+    parser.add_argument("--from", dest="again", metavar="FIT", help="make this fit again from its table, and compare")
+    parser.add_argument("--law", default="chinchilla", help="the law (default chinchilla; a wrong name lists all)")
+    what = parser.add_argument_group("what is minimised")
+    what.add_argument(
+        "--objective",
+        default="log-huber",
+        help="log-huber (default), huber, squared, log-squared, absolute, asymmetric",
+    )
+    what.add_argument(
+        "--delta", type=float, help="where Huber turns from square to linear (log-huber 1e-3, huber 1e-2 nats)"
+    )
+    what.add_argument("--weight", type=float, help="asymmetric: how much more a law above the run counts (default 10)")
+    what.add_argument("--reduction", choices=("sum", "mean"), default="sum", help="over runs (default sum)")
+    known = parser.add_argument_group("what is known beforehand; several separated by commas")
+    known.add_argument("--pin", action="append", metavar="E=1.69", help="hold a coefficient still")
+    known.add_argument("--tie", action="append", metavar="alpha=beta", help="make one coefficient equal another")
+    known.add_argument("--bound", action="append", metavar="beta=.1:.6", help="keep a coefficient between two values")
+    known.add_argument(
+        "--prior", action="append", metavar="alpha=.34:.02", help="what is known of it, with its standard error"
+    )
+    how = parser.add_argument_group("how sure, and of what")
+    how.add_argument("--resamples", type=int, default=4000, help="bootstrap refits (default 4000; 0 for none)")
+    how.add_argument(
+        "--by", help="what the bootstrap draws: run, budget, or a column (default: the column group, if any)"
+    )
+    how.add_argument("--level", type=float, default=0.9, help="level of the intervals (default 0.9)")
+    how.add_argument("--starts", type=int, default=500, help="starts over the whole box (default 500)")
+    how.add_argument("--seed", type=int, default=0, help="seed of starts and bootstrap (default 0)")
+    how.add_argument("--profile", action="store_true", help="profile likelihoods beside the bootstrap")
+    how.add_argument(
+        "--flops", type=float, action="append", metavar="C", help="a budget to answer for; may be repeated"
+    )
+    how.add_argument(
+        "--plan", action="append", metavar="N,D", help="a planned run: its loss, as mean law and as new run"
+    )
+    parser.add_argument("-o", "--output", help="where to write the fit (default fits/<name>-<law>.json)")
+    parser.add_argument("--force", action="store_true", help="overwrite a different fit of that name")
 
 
 def run(args: argparse.Namespace) -> int | None:
     """Fit, print, write."""
-    from scaling import cli
-    from scaling.fitting import laws
+    if (args.runs is None) == (args.again is None):
+        raise ValueError("give a table or folder of runs, or --from FIT; one of the two.")
+    return _again(args) if args.again else _fit(args)
+
+
+def _fit(args: argparse.Namespace) -> None:
+    from scaling.fitting.fit import profiles
+
+    runs = _runs.read(args)
+    found = _found(runs, args)
+    path = Path(args.output) if args.output else Path("fits") / f"{Path(args.runs).resolve().stem}-{args.law}.json"
+    _refuse_other(path, found, args.force)
+    found.write(path)
+    held = profiles(runs, found) if args.profile else []
+    if args.json:
+        payload = {key: value for key, value in found.to_json().items() if key != "draws"}
+        extra = {"profiles": {p.name: {"level": p.level, "interval": p.interval} for p in held}} if held else {}
+        return emit_json(payload | extra | {"path": str(path)})
+    _print(found, {p.name: p.interval for p in held})
+    print(f"written to {path}")
+
+
+def _found(runs: Runs, args: argparse.Namespace) -> Fit:
+    from dataclasses import replace
+
     from scaling.fitting.fit import fit
+    from scaling.fitting.laws import LAWS
+
+    if args.law not in LAWS:
+        raise ValueError(f"--law {args.law}: known are {', '.join(LAWS)}.")
+    for name, least in (("resamples", 0), ("starts", 1)):
+        if getattr(args, name) < least:
+            raise ValueError(f"--{name} {getattr(args, name)}: needed {least} or more.")
+    if not 0 < args.level < 1:
+        raise ValueError(f"--level {args.level}: needed a number between 0 and 1.")
+    if any(not C > 0 for C in args.flops or []):
+        raise ValueError("--flops: needed a positive number of FLOPs.")
+    found = fit(
+        runs,
+        LAWS[args.law],
+        _objective(args),
+        resamples=args.resamples,
+        level=args.level,
+        starts=args.starts,
+        seed=args.seed,
+        by=args.by,
+        pin={name: _number(text, "--pin") for name, text in _runs.pairs(args.pin, "--pin").items()},
+        tie=_runs.pairs(args.tie, "--tie"),
+        bound={name: _two(text, "--bound", ":") for name, text in _runs.pairs(args.bound, "--bound").items()},
+        prior={name: _two(text, "--prior", ":") for name, text in _runs.pairs(args.prior, "--prior").items()},
+        flops=args.flops or (),
+        plan=[_two(text, "--plan", ",") for text in args.plan or ()],
+    )
+    reading = {name: getattr(args, name) for name in _READING if getattr(args, name, None) is not None}
+    return replace(found, settings={**found.settings, "read": reading})
+
+
+def _objective(args: argparse.Namespace) -> Objective:
+    from scaling.fitting.objective import OBJECTIVES
+
+    if args.objective not in OBJECTIVES:
+        raise ValueError(f"--objective {args.objective}: known are {', '.join(OBJECTIVES)}.")
+    kind = OBJECTIVES[args.objective]
+    limits = {name: value for name, value in (("delta", args.delta), ("weight", args.weight)) if value is not None}
+    odd = [name for name in limits if name not in kind.__dataclass_fields__]
+    if odd:
+        raise ValueError(f"--{odd[0]}: the objective {kind.name} has none.")
+    return kind(**limits, reduction=args.reduction)
+
+
+def _number(text: str, option: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{option} {text}: needed a number.") from None
+
+
+def _two(text: str, option: str, between: str) -> tuple[float, float]:
+    parts = text.split(between)
+    if len(parts) != 2:
+        raise ValueError(f"{option} {text}: needed two numbers with `{between}` between them.")
+    return _number(parts[0], option), _number(parts[1], option)
+
+
+def _refuse_other(path: Path, found: Fit, force: bool) -> None:
+    """Raise ValueError rather than overwrite what is not this same fit."""
+    from scaling.fitting.fit import Fit
+
+    if force or not path.exists():
+        return
+    there = Fit.read(path)
+    same = (there.digest, type(there.law), there.objective, {**there.settings, "read": 0}) == (
+        found.digest, type(found.law), found.objective, {**_through_json(found), "read": 0},
+    )  # fmt: skip
+    if not same:
+        raise ValueError(
+            f"{path}: holds a different fit (of {there.source}, {there.n} runs). Write elsewhere with -o, or --force."
+        )
+
+
+def _through_json(found: Fit) -> dict[str, Any]:
+    import json
+
+    return json.loads(json.dumps(dict(found.settings)))
+
+
+def _again(args: argparse.Namespace) -> int | None:
+    """Make a fit again from its own settings; exit 0 where it is the same to 1e-6, raise ValueError where it is not."""
+    from scaling.fitting import laws
+    from scaling.fitting.fit import Fit, fit
     from scaling.runs import Runs
 
-    runs = Runs.read(args.runs)
-    found = fit(runs, laws.LAWS[args.law], resamples=args.resamples, seed=args.seed)
-    path = found.write(args.output or Path("fits") / f"{Path(args.runs).stem}-{args.law}.json")
+    there = Fit.read(args.again)
+    chosen = {key: value for key, value in there.settings.items() if key not in ("weighted", "read")}
+    reading = there.settings.get("read", {})
+    runs = Runs.read(
+        reading.get("runs", there.source),
+        _runs.pairs(reading.get("columns"), "--columns"),
+        count=reading.get("count"),
+        flops=reading.get("flops_as"),
+        units=_runs.pairs(reading.get("units"), "--units"),
+        checkpoints=reading.get("checkpoints", "end"),
+        join=reading.get("join"),
+    )
+    if runs.digest != there.digest:
+        raise ValueError(
+            f"{runs.source}: digest {runs.digest}, but {args.again} was fitted to {there.digest}: the table changed."
+        )
+    here = fit(runs, laws.LAWS[there.law.name], there.objective, **chosen)
+    apart = {name: abs(here.params[name] / value - 1) if value else 0.0 for name, value in there.params.items()}
+    worst = max(apart, key=lambda name: apart[name])
     if args.json:
-        payload = found.to_json()
-        payload.pop("draws")
-        cli.emit_json(payload | {"path": str(path)})
+        emit_json({"from": args.again, "same": apart[worst] < 1e-6, "difference": apart, "params": here.params})
     else:
-        print(found.law, found.objective.describe, f"written to {path}")
-    print(f"wrote {path}", file=sys.stderr)
+        _print(here, {})
+        print(f"{args.again}: largest difference {apart[worst]:.1e} of {worst}", file=sys.stderr)
+    if apart[worst] >= 1e-6:
+        raise ValueError(f"{args.again}: {worst} is {here.params[worst]:.8g} here and {there.params[worst]:.8g} there.")
     return None
+
+
+def _print(found: Fit, profiles: dict[str, list[float]]) -> None:
+    """The fit on the terminal: law, coefficients, answers, objective, certificate, warnings."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 120
+    kind = type(found.law)
+    console.print(f"[bold]{kind.name}[/]  {(kind.__doc__ or '').strip().splitlines()[0]}", markup=True)
+    console.print(f"{found.n} runs of {found.source}, digest {found.digest}\n", markup=False)
+    console.print(_coefficients(found, profiles))
+    if found.answers:
+        console.print(_answers(found))
+    for planned in found.planned:
+        mean, new = (_range(planned.get(key, [])) for key in ("mean_law", "new_run"))
+        console.print(
+            f"planned N {planned['N']:.4g}, D {planned['D']:.4g}: loss {planned['loss']:.4f}; mean law {mean}; a new run {new}"
+        )
+    console.print(f"\nobjective    {found.value:.8g}  ({found.objective.describe})", markup=False)
+    console.print(f"units        {found.units}", markup=False)
+    if found.noise:
+        seed = f"; between repeats {found.noise.seed:.2%}" if found.noise.seed is not None else ""
+        console.print(f"scatter      {found.noise.residual:.2%} of the loss around the law{seed}", markup=False)
+    _print_certificate(console, found)
+    for warned in found.warnings:
+        console.print(f"[yellow]warning[/]      {warned.name}: ", end="")
+        console.print(f"{warned.message} {warned.remedy}", markup=False)
+
+
+def _print_certificate(console: Any, found: Fit) -> None:
+    proof = found.certificate
+    verdict = "[green]verified[/]" if proof.verified else "[red]not verified[/]"
+    rival = proof.next_best
+    beside = "no other optimum found" if rival is None else f"next optimum {rival.value:.6g} (summed)"
+    hit = f", at a bound: {', '.join(proof.bounds_hit)}" if proof.bounds_hit else ""
+    console.print(f"certificate  {verdict}")
+    console.print(
+        f"  converged        {_yes(proof.converged)}  optimality residual {proof.gradient_norm:.1e} (needed 1e-8)"
+    )
+    console.print(
+        f"  global evidence  {_yes(proof.global_evidence)}  {proof.agreeing_starts} of {proof.starts} starts agree; {beside}"
+    )
+    console.print(f"  identifiable     {_yes(proof.identifiable)}  condition number {proof.condition_number:.4g}{hit}")
+
+
+def _yes(verdict: bool) -> str:
+    return "[green]yes[/]" if verdict else "[red]no [/]"
+
+
+def _range(ends: list[float]) -> str:
+    return f"{ends[0]:.5g} to {ends[1]:.5g}" if ends else "-"
+
+
+def _table(*headings: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
+    return table
+
+
+def _coefficients(found: Fit, profiles: dict[str, list[float]]) -> Any:
+    level = f"{found.intervals['level']:.0%}"
+    headings = ["", "value", "std. error", f"{level} interval"] + ([f"{level} profile"] if profiles else [])
+    table = _table(*headings)
+    errors = found.intervals["standard_errors"]
+    rows = [(name, value, found.intervals["params"].get(name, [])) for name, value in found.params.items()]
+    if found.exponents is not None:
+        rows += [(f"{n}  ({star} ~ C^{n})", value, found.intervals["exponents"].get(n, []))
+                 for n, star, value in zip("ab", ("N*", "D*"), found.exponents)]  # fmt: skip
+    for name, value, ends in rows:
+        key = name.split(" ")[0]
+        error = "" if errors.get(key) is None else f"{errors[key]:.3g}"
+        table.add_row(name, f"{value:.6g}", error, _range(ends), *([_range(profiles.get(key, []))] if profiles else []))
+    return table
+
+
+def _answers(found: Fit) -> Any:
+    table = _table("at C", "", "best", f"{found.intervals['level']:.0%} interval", "costs < 0.1%", "costs < 1%")
+    for answer in found.answers:
+        flat = [_short(answer["flat"][share]) for share in ("0.1%", "1.0%")]
+        for row, (key, label) in enumerate((("N", "N"), ("D", "D"), ("tokens_per_parameter", "D/N"), ("loss", "loss"))):
+            ends = answer.get("intervals", {}).get(key, [])
+            table.add_row(
+                f"{answer['C']:.4g}" if row == 0 else "",
+                label,
+                f"{answer[key]:.4g}",
+                _short(ends),
+                *(flat if row == 0 else ("", "")),
+                end_section=key == "loss",
+            )
+    return table
+
+
+def _short(ends: list[float] | None) -> str:
+    return f"{ends[0]:.3g} to {ends[1]:.3g}" if ends else "-"

@@ -15,7 +15,8 @@ Axes: L lanes, R runs (padded), P coefficients in fitted coordinates (positive c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -40,17 +41,23 @@ SHARP = 1e10
 FAINT = 1e-14
 #: Part of the objective that a step must promise for a smoothed stage to go on, and the factor between stages.
 SMOOTH_ENOUGH, SHARPEN = 1e-3, 10.0
+#: Compiling costs more than fitting: the passes left out halve it and change no timing that we could measure.
+COMPILE = {"xla_llvm_disable_expensive_passes": True}
 #: Doubles in flight a column of a lane: keeps a lane batch in the cache, and the memory of any fit bounded.
 ELEMENTS = 32768
 
 
-def float64() -> Any:
-    """A context in which jax computes in float64; outside it jax is as it was."""
+@contextmanager
+def float64() -> Iterator[None]:
+    """A context in which jax computes in float64 on the CPU; outside it jax is as it was."""
     if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(True)
-    from jax.experimental import enable_x64  # before jax 0.8
+        wide = jax.enable_x64(True)
+    else:
+        from jax.experimental import enable_x64  # before jax 0.8
 
-    return enable_x64(True)
+        wide = enable_x64(True)
+    with wide, jax.default_device(jax.local_devices(backend="cpu")[0]):
+        yield
 
 
 class Solution(NamedTuple):
@@ -228,7 +235,7 @@ def _compiled(law: type[Law], log: bool) -> tuple[Callable, Callable]:
 
         return jax.lax.while_loop(more, body, (0, state))[1]
 
-    return jax.jit(spread), jax.jit(advance)
+    return tuple(jax.jit(f, compiler_options=COMPILE) for f in (spread, advance))  # type: ignore[return-value]
 
 
 def _begin(theta: np.ndarray, slope: np.ndarray, cautious: bool, occupied: np.ndarray) -> _State:

@@ -19,9 +19,9 @@ class FitError(ValueError):
 class Problem:
     """One table, one law, one objective, and what is known of the coefficients beforehand.
 
-    `columns` [R] each and `loss` [R] are as measured; `weights` [R]. `pin` fixes coefficients, `tie` maps a
-    coefficient to the one it equals, `bound` gives (low, high), `prior` gives (mean, standard error), all in the
-    law's own units. `dispersion` is what one unit of objective is worth as a log likelihood, for priors.
+    `columns` [R] each and `loss` [R] are as measured; `weights` [R]. `pin` fixes coefficients, `tie` maps a coefficient
+    to the one it equals (or to (name, factor)), `bound` gives (low, high), `prior` gives (mean, standard error), all in
+    the law's own units. `dispersion` is what one unit of log likelihood is worth in the objective, for priors.
     """
 
     law: type[Law]
@@ -30,10 +30,42 @@ class Problem:
     loss: np.ndarray
     weights: np.ndarray
     pin: Mapping[str, float] = field(default_factory=dict)
-    tie: Mapping[str, str] = field(default_factory=dict)
+    tie: Mapping[str, str | tuple[str, float]] = field(default_factory=dict)
     bound: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     prior: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     dispersion: float = 1.0
+
+    def __post_init__(self) -> None:
+        known = self.law.names()
+        for what, given in (("pin", self.pin), ("tie", self.tie), ("bound", self.bound), ("prior", self.prior)):
+            for name in given:
+                if name not in known:
+                    raise ValueError(f"{what} {name}: {self.law.name} has the coefficients {', '.join(known)}.")
+        for name, (leader, factor) in self.links.items():
+            if leader not in known or leader in self.tie or leader == name:
+                raise ValueError(
+                    f"tie {name}={leader}: needed another coefficient of {', '.join(known)}, itself not tied."
+                )
+            if (name in self.law.positive) != (leader in self.law.positive):
+                raise ValueError(
+                    f"tie {name}={leader}: one must be positive and the other need not be; they cannot be one."
+                )
+            if name in self.law.positive and factor != 1:
+                raise ValueError(f"tie {name}={factor:g}*{leader}: a factor is for exponents only.")
+        for name in set(self.pin) & set(self.tie):
+            raise ValueError(f"{name} is pinned and tied; one of the two.")
+        for name, value in self.pin.items():
+            if name in self.law.positive and not value > 0:
+                raise ValueError(f"pin {name}={value:g}: {name} must be positive.")
+        for name, (low, high) in self.bound.items():
+            if not low < high or (name in self.law.positive and low < 0):
+                raise ValueError(
+                    f"bound {name}={low:g}:{high:g}: needed low < high"
+                    + (", and not below nought." if name in self.law.positive else ".")
+                )
+        for name, (_, error) in self.prior.items():
+            if not error > 0:
+                raise ValueError(f"prior {name}: its standard error {error:g} must be positive.")
 
     @property
     def target(self) -> np.ndarray:
@@ -66,8 +98,8 @@ class Problem:
         for name, value in self.pin.items():
             index = names.index(name)
             theta[:, index] = self.to_fitted(np.full(len(names), value))[index]
-        for follower, leader in self.tie.items():
-            theta[:, names.index(follower)] = theta[:, names.index(leader)]
+        for follower, (leader, factor) in self.links.items():
+            theta[:, names.index(follower)] = factor * theta[:, names.index(leader)]
         return theta
 
     @property
@@ -79,9 +111,14 @@ class Problem:
     def ties(self) -> np.ndarray:
         """[P, P]: how a step in the free coefficients moves all of them."""
         names, matrix = self.law.names(), np.eye(len(self.law.names()))
-        for follower, leader in self.tie.items():
-            matrix[names.index(follower)] = matrix[names.index(leader)]
+        for follower, (leader, factor) in self.links.items():
+            matrix[names.index(follower)] = factor * matrix[names.index(leader)]
         return matrix
+
+    @property
+    def links(self) -> dict[str, tuple[str, float]]:
+        """Tied coefficient -> (the one it follows, the factor between them)."""
+        return {name: (to, 1.0) if isinstance(to, str) else (to[0], float(to[1])) for name, to in self.tie.items()}
 
     @property
     def box(self) -> tuple[np.ndarray, np.ndarray]:

@@ -52,9 +52,9 @@ def _rest(problem: Problem, count: int, seed: int) -> dict[str, np.ndarray]:
         ratio = low > 0 and high / low > 30
         values[name] = low * (high / low) ** unit if ratio else low + (high - low) * unit
     values.update({name: np.full(count, float(problem.pin[name])) for name in names if name in problem.pin})
-    for follower, leader in problem.tie.items():
+    for follower, (leader, factor) in problem.links.items():
         if follower in values and leader in values:
-            values[follower] = values[leader]
+            values[follower] = factor * values[leader]
     return {name: values[name] for name in names}
 
 
