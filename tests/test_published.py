@@ -26,6 +26,22 @@ def test_published_laws_have_their_objective_and_ratio(shared_data, name, object
     assert pytest.approx(ratio, abs=0.06) == D / N
 
 
+def test_data_constrained_law_as_published():
+    """Muennighoff et al. 2023's own check: 6.34e9 parameters, 242e9 tokens of which 25e9 unique."""
+    law = PUBLISHED["muennighoff"].law
+    assert law.loss(6.34e9, 242e9, U=25e9) == pytest.approx(2.2256441, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [("kaplan", {}), ("kumar", {"P_w": 16.0, "P_a": 16.0, "P_kv": 16.0}), ("clark-s-base", {"X": 8.0}),
+     ("krajewski", {"G": 1.0}), ("abnar", {"S": 0.0})],
+)  # fmt: skip
+def test_published_laws_are_in_our_units(name, columns):
+    """1B parameters on 20B tokens: a language model of that size has a loss of 2 to 3.5 nats, in any of these papers."""
+    assert 2 < PUBLISHED[name].law.loss(1e9, 20e9, **columns) < 3.5
+
+
 def test_every_published_law_names_its_source():
     assert all(published.source for published in PUBLISHED.values())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scaling.fitting.laws import Chinchilla, Law
+from scaling.fitting.laws import Chinchilla, DataConstrained, Granular, Kaplan, Law, Precision, Routed, Sparse
 
 
 @dataclass(frozen=True)
@@ -48,5 +48,46 @@ PUBLISHED: dict[str, Published] = {
         ),
         "Czech et al. 2026, arXiv 2603.22339",
         "Squared error on the 217 runs of Besiroglu et al. with C < 1e21; published for N in millions, D in billions.",
+    ),
+    "kaplan": Published(
+        Kaplan(Nc=6.4e13, Dc=1.8e13, aN=0.076, aD=0.103),
+        "Kaplan et al. 2020, arXiv 2001.08361, table 2",
+        "N without embeddings; one learning-rate schedule for all lengths, which is most of why its a is so large.",
+        "N_nonembedding",
+    ),
+    "muennighoff": Published(
+        DataConstrained(
+            E=math.exp(0.6254804), A=math.exp(6.255414), B=math.exp(7.3049974), alpha=0.3526596, beta=0.3526596,
+            R_D=15.387756, R_N=5.309743,
+        ),
+        "Muennighoff et al. 2023, arXiv 2305.16264, unrounded from its code",
+        "Needs the column U, unique tokens, wherever tokens repeat.",
+    ),
+    "kumar": Published(
+        Precision(
+            E=2.7648, A=4.299e3, B=1.806e4, alpha=0.4965, beta=0.4965, gamma_w=2.6745, gamma_a=2.2102, gamma_kv=0.9578
+        ),
+        "Kumar et al. 2024, arXiv 2411.04330, appendix K",
+        "N without embeddings, 30M to 220M; columns P_w, P_a, P_kv in bits.",
+        "N_nonembedding",
+    ),
+    # The paper's logarithms are to the base 10: log10 L = a log10 N + b log10 X + c log10 N log10 X + d.
+    "clark-s-base": Published(
+        Routed(a=-0.082, b=-0.108, c=0.009 / math.log(10), d=1.104 * math.log(10)),
+        "Clark et al. 2022, arXiv 2202.01169, S-BASE routing",
+        "X is the number of experts after the paper's saturation, between 1.847 and 314.478.",
+    ),
+    "krajewski": Published(
+        Granular(E=0.47, A=18.1, B=30.8, g=2.1, alpha=0.115, beta=0.147, gamma=0.58),
+        "Krajewski et al. 2024, arXiv 2402.07871",
+        "64-fold expansion throughout; column G, granularity.",
+    ),
+    "abnar": Published(
+        Sparse(
+            E=0.94, A=16612.50, B=5455.67, c=0.4598, d=17.26, alpha=0.5962, beta=0.3954, gamma=0.1595, delta=0.1603,
+            lam=-0.1666,
+        ),
+        "Abnar et al. 2025, arXiv 2501.12370, table 3",
+        "N counts all parameters; column S, the share that is idle.",
     ),
 }  # fmt: skip
