@@ -222,10 +222,13 @@ def test_the_verb_plans_trains_and_answers_in_json(grid, swept, tmp_path, capsys
     assert f"{swept.records[swept.specs[0].id].loss:.4f}" in shown
 
 
-def test_failed_cells_set_the_exit_status(grid, tmp_path, capsys):
+def test_failed_cells_set_the_exit_status(grid, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     wild = replace(grid, recipe={**grid.recipe, "learning_rate": 1e30, "clip": 1e30}, curves=grid.curves[:1])
     (tmp_path / "grid.toml").write_text(wild.toml())
     assert main(["sweep", str(tmp_path / "grid.toml"), "--json"]) == 3
     answer = json.loads(capsys.readouterr().out)
     assert len(answer["failed"]) == 2
     assert "diverged" in answer["failed"][0]["reason"]
+    assert main(["status", "runs/tiny"]) == 3
+    assert "diverged" in capsys.readouterr().out

@@ -1,0 +1,89 @@
+"""Every command and snippet of the README, run in a folder that holds what the README's reader has."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib.metadata import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scaling.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", README, re.S)
+COMMANDS = [
+    line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines() if line.startswith("scaling ")
+]
+SNIPPETS = [block for kind, block in BLOCKS if kind == "python"]
+
+#: Blocks that install; each is run by a test below, or by `.ci/run` itself.
+INSTALLS = ("make quickstart", "python3 -m venv", "uv venv")
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """A reader's folder: the committed runs and fits, a table of their own, some text."""
+    for name in ("runs", "fits"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    rng = np.random.default_rng(0)
+    size, seen = np.repeat([1e6, 3e6, 1e7, 3e7], 4), np.tile([1e8, 3e8, 1e9, 3e9], 4)
+    final = (1.7 + 400 / size**0.34 + 410 / seen**0.28) * np.exp(0.002 * rng.standard_normal(16))
+    rows = "\n".join(f"{N:.0f},{D:.0f},{loss:.5f}" for N, D, loss in zip(size, seen, final))
+    (tmp_path / "my_runs.csv").write_text(f"size,seen,final\n{rows}\n")
+    (tmp_path / "my_text").mkdir()
+    for number in range(100):
+        words = " ".join(str(n) for n in rng.integers(0, 10_000, 800))
+        (tmp_path / "my_text" / f"{number}.txt").write_text(words)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_readme_is_short_and_its_blocks_are_known():
+    assert len(README.splitlines()) <= 150
+    others = [block for kind, block in BLOCKS if kind == "sh" and not block.startswith("scaling ")]
+    assert all(block.startswith(INSTALLS) for block in others)
+    assert len(COMMANDS) >= 8
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_runs(command, reader, capsys):
+    assert main(shlex.split(command, comments=True)[1:]) == 0
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda text: text.splitlines()[0])
+def test_a_snippet_runs(snippet, reader):
+    subprocess.run([sys.executable, "-c", snippet], check=True, cwd=reader)
+
+
+def test_the_accelerator_builds_exist():
+    named = set(re.findall(r"'jax\[(\w+)\]'", README))
+    assert named <= set(metadata("jax").get_all("Provides-Extra"))
+    assert len(named) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", ["pip", "uv"])
+def test_installing_by_hand(tool, tmp_path):
+    """The block's first line, in a copy of the sources."""
+    for name in ("pyproject.toml", "README.md", "scaling"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    block = next(
+        b for kind, b in BLOCKS if kind == "sh" and b.startswith({"pip": "python3 -m venv", "uv": "uv venv"}[tool])
+    )
+    line = block.splitlines()[0].replace("[test]", "")
+    if tool == "uv" and not shutil.which("uv"):
+        subprocess.run([sys.executable, "-m", "venv", tmp_path / "tool"], check=True)
+        subprocess.run([tmp_path / "tool/bin/pip", "install", "--quiet", "uv"], check=True)
+        line = line.replace("uv ", f"{tmp_path}/tool/bin/uv ")
+    subprocess.run(line.replace("python3", sys.executable, 1), shell=True, check=True, cwd=tmp_path)
+    shown = subprocess.run([tmp_path / ".venv/bin/scaling", "--version"], check=True, capture_output=True, text=True)
+    assert shown.stdout.startswith("scaling ")
