@@ -34,22 +34,23 @@ def sweep_display(quiet: bool = False) -> Iterator[Callable[[Status], None]]:
         BarColumn(bar_width=None),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[speed]}"),
         console=console,
         expand=True,
     )
-    task = bar.add_task("training", total=1.0, left="")
+    task = bar.add_task("training", total=1.0, speed="")
     with Live(bar, console=console, refresh_per_second=4, transient=True) as live:
 
         def show(status: Status) -> None:
             failed = f", [red]{status.failed} failed[/]" if status.failed else ""
-            left = "" if status.seconds_left is None else f"{duration(status.seconds_left)} left"
+            left = "" if status.seconds_left is None else f", {duration(status.seconds_left)} left"
+            speed = f"{status.tokens_per_second:,.0f} tokens/s, {status.flops_per_second / 1e9:.1f} GFLOP/s{left}"
             bar.update(
                 task,
                 description=f"{status.done + status.failed}/{status.total} runs{failed}",
                 completed=status.flops_spent,
                 total=max(status.flops, 1.0),
-                left=left,
+                speed=speed,
             )
             live.update(Group(bar, _running(status)))
 
@@ -61,14 +62,11 @@ def _running(status: Status) -> Table:
     for name in ("N", "D", "C", "step", "loss now", "tokens/s"):
         table.add_column(name, justify="right")
     for _, (spec, event) in sorted(status.now.items()):
-        rate = event.step * spec.recipe.batch_tokens / event.seconds if event.seconds else 0.0
+        rate = f"{event.step * spec.recipe.batch_tokens / event.seconds:,.0f}" if event.seconds else ""
         loss = f"{event.loss:.3f}" if event.loss is not None else "compiling"
         table.add_row(
-            f"{spec.shape.N:,}", f"{spec.tokens:,}", f"{spec.C:.2e}", f"{event.step:,}/{spec.steps:,}", loss, f"{rate:,.0f}"
+            f"{spec.shape.N:,}", f"{spec.tokens:,}", f"{spec.C:.2e}", f"{event.step:,}/{spec.steps:,}", loss, rate
         )  # fmt: skip
-    table.add_section()
-    table.add_row("all", "", "", "", "", f"{status.tokens_per_second:,.0f}")
-    table.add_row("", "", f"{status.flops_per_second / 1e9:.1f} GFLOP/s", "", "", "")
     return table
 
 

@@ -196,7 +196,10 @@ class _Worker:
         assert self.process.stdout
         with self.process.stdout as lines:
             for line in lines:
-                said.put((self, json.loads(line)))
+                try:
+                    said.put((self, json.loads(line)))
+                except json.JSONDecodeError:  # a library that prints
+                    self.complaints.append(line.strip())
         said.put((self, None))
 
     def _collect(self) -> None:
