@@ -1,6 +1,7 @@
 """Designs: gradients against differences, the algorithm against brute force, and better than an even grid."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scaling.fitting.laws import Chinchilla
 from scaling.grid import Grid
 from scaling.planning.allocate import Currency
 from scaling.planning.design import BYTES, Target, check, design, even_grid
+from scaling.planning.design.at_hand import AtHand
 from scaling.planning.design.information import jacobian, standard_error
 from scaling.planning.design.optimal import Objective, shares, whole_runs
 
@@ -158,3 +160,19 @@ def test_bad_command(argv, said, capsys):
     captured = capsys.readouterr()
     assert said in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_noise_comes_from_repeats_else_from_residuals():
+    rng = np.random.default_rng(0)
+    N, D = columns(even_grid(BYTES, EXACT, 1e12))
+    thrice = AtHand("memory", np.repeat(N, 3), np.repeat(D, 3), np.zeros(0), EXACT)
+    noisy = BYTES.loss(thrice.N, thrice.D) * np.exp(0.005 * rng.normal(size=len(thrice.N)))
+    sd, origin = replace(thrice, loss=noisy).noise(None)
+    assert sd == pytest.approx(0.005, rel=0.3)
+    assert "repeats" in origin
+    once = BYTES.loss(N, D) * np.exp(0.005 * rng.normal(size=len(N)))
+    once[0] *= 1.5
+    sd, origin = AtHand("memory", N, D, once, EXACT).noise(BYTES)
+    assert sd == pytest.approx(0.005, rel=0.5)
+    assert "residuals" in origin
+    assert AtHand("memory", N, D, None, EXACT).noise(BYTES) is None
