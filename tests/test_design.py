@@ -12,7 +12,7 @@ from scaling.grid import Grid
 from scaling.planning.allocate import Currency
 from scaling.planning.design import BYTES, Target, check, design, even_grid
 from scaling.planning.design.at_hand import AtHand
-from scaling.planning.design.information import jacobian, standard_error
+from scaling.planning.design.information import implied_noise, jacobian, standard_error
 from scaling.planning.design.optimal import Objective, shares, whole_runs
 
 EXACT = Currency("exact", "N", 256, 64)
@@ -176,3 +176,13 @@ def test_noise_comes_from_repeats_else_from_residuals():
     assert sd == pytest.approx(0.005, rel=0.5)
     assert "residuals" in origin
     assert AtHand("memory", N, D, None, EXACT).noise(BYTES) is None
+
+
+def test_implied_noise_gives_the_bootstrap_back():
+    """Draws that scatter as 0.3% of noise on an even grid would make them imply 0.3%."""
+    N, D = columns(even_grid(BYTES, EXACT, 1e12))
+    J = jacobian(BYTES, N, D)
+    spread = np.random.default_rng(0).multivariate_normal(np.zeros(5), 0.003**2 * np.linalg.inv(J.T @ J), 4000)
+    drawn = Chinchilla(*(np.array(list(BYTES.params.values())) * np.exp(spread)).T)
+    # 4000 draws know the ends of a 90% range to 3%.
+    assert implied_noise(BYTES, drawn, TARGET, N, D) == pytest.approx(0.003, rel=0.05)

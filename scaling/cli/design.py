@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int | None:
     """Print the design, or what the runs can tell."""
     import numpy as np
 
-    from scaling.planning.design import NOISE, Target, check, design
+    from scaling.planning.design import NOISE, Target, check, design, implied_noise
     from scaling.planning.design.at_hand import AtHand
 
     _require(args)
@@ -64,10 +64,12 @@ def run(args: argparse.Namespace) -> int | None:
     if subject.draws is not None:
         rows = np.unique(np.linspace(0, len(subject.draws) - 1, 24).astype(int))
         laws = [subject.law, *(type(subject.law)(*map(float, subject.draws[row])) for row in rows)]
+    target = Target(args.target, args.at, currency)
     measured = None if hand is None else hand.noise(subject.law if args.prior else None)
+    if hand is not None and hand.loss is not None and subject.draws is not None:
+        measured = implied_noise(subject.law, subject.drawn(), target, hand.N, hand.D), "as the fit's resamples show"
     noise, origin = (args.noise, "given") if args.noise else measured or (NOISE, "assumed")
     options: dict[str, Any] = {"prior": subject.law, "laws": laws, "noise": noise}
-    target = Target(args.target, args.at, currency)
     about = f"prior: {subject.label}; noise {noise:.2%} of a loss, {origin}; {currency}"
     if args.check:
         assert hand is not None

@@ -11,3 +11,4 @@ from scaling.planning.design.design import design as design
 from scaling.planning.design.design import even_grid as even_grid
 from scaling.planning.design.information import TARGETS as TARGETS
 from scaling.planning.design.information import Target as Target
+from scaling.planning.design.information import implied_noise as implied_noise

@@ -13,7 +13,7 @@ from scaling.fitting.laws import Chinchilla, Law
 from scaling.grid import Grid, IsoFlop
 from scaling.planning.allocate import Currency, Line, Problem
 from scaling.planning.design.cells import Cell, buildable, candidates
-from scaling.planning.design.information import Target, condition_number, plausible, standard_error
+from scaling.planning.design.information import Z90, Target, condition_number, plausible, standard_error
 from scaling.planning.design.optimal import Objective, whole_runs
 
 #: The prior law where nothing is known: bytes of Python with the default recipe, measured at 1e12 FLOPs (best near N 61k,
@@ -21,8 +21,6 @@ from scaling.planning.design.optimal import Objective, whole_runs
 BYTES = Chinchilla(E=0.652, A=27.0, B=97.3, alpha=0.35, beta=0.35)
 #: Seed noise of a small run's loss, relative: .002 of 1.77 to .010 of 1.91 on bytes at 1e12 FLOPs.
 NOISE = 0.004
-#: Two-sided 90% of a normal distribution.
-Z90 = 1.6449
 
 
 @dataclass(frozen=True)

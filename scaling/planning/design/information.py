@@ -18,6 +18,8 @@ from scaling.fitting.laws import Law
 from scaling.planning.allocate import Currency, Line, Problem
 
 TARGETS = ("N", "ratio", "loss")
+#: Two-sided 90% of a normal distribution.
+Z90 = 1.6449
 _STEP = 1e-4
 #: Relative size of the ridge that keeps an information matrix invertible where runs leave a direction open.
 _RIDGE = 1e-12
@@ -81,6 +83,16 @@ def standard_error(law: Law, target: Target, N: np.ndarray, D: np.ndarray, noise
     gradient = target.gradient(law)
     matrix = informations(jacobian(law, N, D), np.ones(len(N)))
     return float(noise * np.sqrt(gradient @ np.linalg.solve(matrix, gradient)))
+
+
+def implied_noise(law: Law, drawn: Law, target: Target, N: np.ndarray, D: np.ndarray) -> float:
+    """The relative noise at which these runs would leave the target as unsure as a bootstrap over them did.
+
+    `drawn` holds the bootstrap's coefficients as arrays. It takes in what plain residuals miss: tails, and noise that falls
+    on runs of much leverage.
+    """
+    low, high = np.quantile(target.value(drawn), [0.05, 0.95])
+    return float((high - low) / (2 * Z90) / standard_error(law, target, N, D, 1.0))
 
 
 def condition_number(law: Law, N: np.ndarray, D: np.ndarray) -> float:
