@@ -5,7 +5,10 @@ import functools
 import numpy as np
 import pandas as pd
 
+from scaling.fitting.fit import Fit
 from scaling.fitting.laws import Chinchilla
+from scaling.fitting.objective import LogHuber
+from scaling.fitting.solve import Certificate
 from scaling.planning.allocate import Currency, Subject
 from scaling.runs import Runs
 
@@ -41,3 +44,22 @@ def subject(flops: str = "6ND", count: str = "N", S: int = 400) -> Subject:
     domain = {"N": (2e7, 1.1e10), "D": (5e8, 2.4e11), "C": (1e18, 1e21)}
     currency = Currency(flops, count, vocab=4096, context=512)
     return Subject(LAW, "planted", currency, draws(S) if S else None, domain, verified=True)
+
+
+def fitted(n: int = 35, S: int = 400) -> Fit:
+    """The planted law as the fit of its runs."""
+    table, sample = runs(n), draws(S)
+    certificate = Certificate(
+        converged=True, global_evidence=True, identifiable=True, gradient_norm=1e-10, least_eigenvalue=1e-3, starts=500,
+        agreeing_starts=500, statuses={"converged": 500}, basins=(), condition_number=180.0, bounds_hit=(),
+    )  # fmt: skip
+    params = {name: np.quantile(column, (0.05, 0.95)).tolist() for name, column in zip(LAW.names(), sample.T)}
+    exponent = np.quantile(type(LAW)(*sample.T).exponents[0], (0.05, 0.95)).tolist()
+    return Fit(
+        law=LAW, objective=LogHuber(), value=1e-3, n=n, certificate=certificate, warnings=(),
+        intervals={"level": 0.9, "method": "percentile bootstrap", "params": params, "exponents": {"a": exponent}},
+        draws=sample, count="N", flops="6ND",
+        domain={name: [float(v.min()), float(v.max())] for name, v in (("N", table.N), ("D", table.D), ("C", table.C))},
+        digest=table.digest, source=table.source, settings={"resamples": S, "level": 0.9, "starts": 500, "seed": 0, "by": "run",
+                  "weighted": False, "pin": {}, "tie": {}, "bound": {}, "prior": {}}, versions={"isoflop": "0"},
+    )  # fmt: skip

@@ -144,6 +144,7 @@ def design(runs: Runs, fit: Fit | Subject, expected: Sequence[Expected]) -> Figu
     style.flops(told, label="asked compute C, FLOPs")
     style.log_axis(told, "y", "N* found over N*, 90%", "power")
     told.set_title("What they can tell")
-    told.legend(loc="upper left")
-    plane.legend(loc="upper left")
+    drawn = [panel.get_legend_handles_labels() for panel in (plane, told)]
+    handles, labels = ([*one, *other] for one, other in zip(*drawn))
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure

@@ -157,5 +157,5 @@ def comparison(found: Comparison) -> Figure:
     style.log_axis(mean, "x", "mean error, %; bar: se of the difference to the best", "power", most=5)
     mean.set_title("Filled: not told apart from the best")
     if len(asked) > 1:
-        each.legend(loc="best")
+        figure.legend(*each.get_legend_handles_labels(), loc="outside lower center", ncols=min(8, len(asked)))
     return figure

@@ -194,24 +194,14 @@ def _card(fit: Fit) -> list[Block]:
         [name, _ranged(_five, value, fit.intervals.get("exponents"), name)] for name, value in exponents.items()
     ]
     seen = fit.certificate
-    verdict = "verified" if fit.verified else "NOT verified"
     checks = [
-        ["verdict", verdict],
+        ["verdict", "verified" if fit.verified else "NOT verified"],
         ["converged", f"{_yes(seen.converged)}: optimality residual {seen.gradient_norm:.1e}"],
         ["best of all", f"{_yes(seen.global_evidence)}: {seen.agreeing_starts} of {seen.starts} starts end there"],
         ["identifiable", f"{_yes(seen.identifiable)}: condition number {numbers.power(seen.condition_number)}"],
-        ["objective", f"{fit.objective.describe}: {fit.value:.7g}"],
-        ["runs", f"{fit.n} of {fit.source}, digest {fit.digest}"],
-        ["N counts", {"N": "all parameters", "N_nonembedding": "parameters without embedding and head",
-                      "N_matmul": "parameters in a matrix product"}[fit.count]],
-        ["C counts", {"exact": "exact FLOPs, causal attention", "6ND": "6ND"}[fit.flops]],
-        *([name, f"{write(low)} to {write(high)}"] for name, write, (low, high) in (
-            ("N trained", numbers.count, fit.domain["N"]), ("D trained", numbers.count, fit.domain["D"]),
-            ("C trained", numbers.power, fit.domain["C"]),
-        )),
-        ["settings", ", ".join(f"{key} {value}" for key, value in fit.settings.items() if value not in (None, {}))],
-        ["versions", ", ".join(f"{name} {version}" for name, version in sorted(fit.versions.items()))],
-    ]  # fmt: skip
+        ["value", f"{fit.value:.7g}"],
+        *([name, text] for name, text in fit.checklist.items() if name != "law"),
+    ]
     return [
         Paragraph(f"{type(fit.law).__name__}: {_first_line(type(fit.law))}"),
         Table(f"Coefficients{_level(fit.intervals if params else None)}.", ["name", "value"], rows),

@@ -239,7 +239,7 @@
     if (asked) {
       const name = { flops: "C", device_days: "device_hours" }[before] || before;
       const value = before === "flops" ? asked.C + asked.serving : before === "device_days" ? asked.device_hours / 24 : asked[name];
-      if (value) $("budget").value = power(value);
+      if (value) $("budget").value = power(value, 5);
     }
     follow();
     update();
@@ -282,6 +282,6 @@
   new ResizeObserver(() => { if (chart) chart.setSize({ width: $("chart").clientWidth, height: 320 }); }).observe($("chart"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);
   $("mfu-is").textContent = $("mfu").value + "%";
-  $("planner").hidden = false;
+  $("plan").hidden = false;
   update();
 })();
