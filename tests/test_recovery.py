@@ -1,8 +1,5 @@
 """A planted law comes back: every built-in law, and one of a user's own, from noise-free runs."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -67,7 +64,12 @@ def test_every_law_has_a_planted_one():
     assert {law.name for law in PLANTED} == set(LAWS)
 
 
-@pytest.mark.parametrize("law", PLANTED, ids=lambda law: law.name)
+#: Compiling these takes most of the time; the slow ones run in `make slow`.
+QUICK = ("chinchilla", "kaplan", "over-training", "moe-clark")
+CASES = [pytest.param(law, id=law.name, marks=() if law.name in QUICK else pytest.mark.slow) for law in PLANTED]
+
+
+@pytest.mark.parametrize("law", CASES)
 def test_planted_law_is_recovered(law):
     """1e-4 of each coefficient: no noise, so only rounding and the valley's flatness are left."""
     found = fit(table(law), type(law), resamples=0, starts=48)

@@ -168,8 +168,8 @@ def _refuse_other(path: Path, found: Fit, force: bool) -> None:
     if force or not path.exists():
         return
     there = Fit.read(path)
-    same = (there.digest, type(there.law), there.objective, {**there.settings, "read": 0}) == (
-        found.digest, type(found.law), found.objective, {**_through_json(found), "read": 0},
+    same = (there.digest, there.law.name, there.objective, _identity(there)) == (
+        found.digest, found.law.name, found.objective, _identity(found),
     )  # fmt: skip
     if not same:
         raise ValueError(
@@ -177,10 +177,12 @@ def _refuse_other(path: Path, found: Fit, force: bool) -> None:
         )
 
 
-def _through_json(found: Fit) -> dict[str, Any]:
+def _identity(found: Fit) -> dict[str, Any]:
+    """The settings that make a fit what it is, as they come back from a file."""
     import json
 
-    return json.loads(json.dumps(dict(found.settings)))
+    settings = json.loads(json.dumps(dict(found.settings)))
+    return {key: value for key, value in settings.items() if key not in ("read", "flops", "plan")}
 
 
 def _again(args: argparse.Namespace) -> int | None:

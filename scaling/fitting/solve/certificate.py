@@ -94,8 +94,32 @@ def solve(problem: Problem, starts: int = 500, seed: int = 0) -> tuple[np.ndarra
     solution = minimise(problem, points)
     if not np.isfinite(solution.value).any():
         raise FitError(f"{problem.law.name}: no start of {len(points)} ended at a finite objective.")
-    best = int(np.nanargmin(solution.value))
+    solution = _finish(problem, solution)
+    best = _best(problem, solution)
     return solution.theta[best], float(solution.value[best]), _certify(problem, solution, best)
+
+
+def _best(problem: Problem, solution: Solution) -> int:
+    """The lane of least objective; of those equal to rounding, one that has converged."""
+    least = np.nanmin(solution.value)
+    equal = solution.value <= least + 1e-10 * (abs(least) + _floor(problem))
+    done = equal & (solution.status == CONVERGED)
+    return int(np.flatnonzero(done if done.any() else equal)[0])
+
+
+def _finish(problem: Problem, solution: Solution) -> Solution:
+    """The solution with the best lane taken to its end, where it had stopped before."""
+    best = _best(problem, solution)
+    if solution.status[best] == CONVERGED:
+        return solution
+    start = solution.theta[best][None]
+    tries = [minimise(problem, start, smooth=smooth, iterations=1000) for smooth in (False, True)]
+    again = min(tries, key=lambda found: found.value[0] if np.isfinite(found.value[0]) else np.inf)
+    if not again.value[0] <= solution.value[best] + 1e-10 * (abs(solution.value[best]) + _floor(problem)):
+        return solution
+    for kept, values in zip(solution, again):
+        kept[best] = values[0]
+    return solution
 
 
 def _certify(problem: Problem, solution: Solution, best: int) -> Certificate:

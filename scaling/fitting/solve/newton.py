@@ -292,10 +292,17 @@ def _iterate(state: _State, data: Data, model: Callable, retract: Callable, budg
     status = jnp.where((damping > 1e12) | (fresh & ~better), STALLED, status)
     status = jnp.where(done & sharp, CONVERGED, status)
 
+    # A smoothed stage that no longer gains (its terms are held up) is over too; then look again before stepping on.
+    idle = better & (state.value - value <= enough) | (damping > 1e3)
+    idle = idle & ~sharp & ~sharpen & ~fresh & running
+    slope = jnp.where(idle, jnp.minimum(data.slope, SHARPEN * slope), slope)
+    damping = jnp.where(idle, 0.0, damping)
+
     def pick(which: Any, new: Any, old: Any) -> Any:
         return jnp.where(which.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
     local = [pick(accept, new, old) for new, old in zip((trial, value, *picture), state[:5])]
+    local[1] = jnp.where(idle, jnp.inf, local[1])
     rest = [pick(running, new, old) for new, old in zip((damping, cautious, slope, status), state[5:9])]
     return _State(*local, *rest[:3], rest[3].astype(int), iterations)
 
