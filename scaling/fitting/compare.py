@@ -20,6 +20,9 @@ TOLD_APART = 2.0
 #: Most folds of the rolling prediction.
 FOLDS = 6
 
+#: Of a fold's starts, the most promising ones that are taken to their optimum.
+FOLD_STARTS = 50
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -251,7 +254,7 @@ class _Harness:
         enough = [i for i, rows in enumerate(below) if rows.sum() >= len(kind.names()) + 2]
         found: list[Law | str] = list(few)
         starts = {i: propose(self._problem(kind, self.runs.where(below[i])), self.starts, self.seed) for i in enough}
-        starts = {i: points for i, points in starts.items() if len(points)}
+        starts = {i: points[:FOLD_STARTS] for i, points in starts.items() if len(points)}
         if not starts:
             return found
         lanes = np.repeat(list(starts), [len(points) for points in starts.values()])
