@@ -91,7 +91,7 @@ def solve(problem: Problem, starts: int = 500, seed: int = 0) -> tuple[np.ndarra
     points = propose(problem, starts, seed)
     if not len(points):
         raise FitError(f"{problem.law.name}: no start gives a finite loss on these runs; look at the columns' units.")
-    solution = minimise(problem, points)
+    solution = minimise(problem, points, iterations=100)
     if not np.isfinite(solution.value).any():
         raise FitError(f"{problem.law.name}: no start of {len(points)} ended at a finite objective.")
     solution = _finish(problem, solution)

@@ -53,8 +53,8 @@ def _rest(problem: Problem, count: int, seed: int) -> dict[str, np.ndarray]:
             values[name] = low * (high / low) ** unit
             continue
         values[name] = low + (high - low) * unit
-        if name not in problem.bound and name not in law.positive:  # every fifth looks outside, where optima are odd
-            values[name][4::5] += (high - low) * (2 * unit[4::5] - 1)
+        if name not in problem.bound and name not in law.positive:  # every tenth looks outside, where optima are odd
+            values[name][9::10] += (high - low) * (2 * unit[9::10] - 1)
     values.update({name: np.full(count, float(problem.pin[name])) for name in names if name in problem.pin})
     for follower, (leader, factor) in problem.links.items():
         if follower in values and leader in values:

@@ -1,0 +1,220 @@
+"""The fitting engine, measured: speed, memory, the optimum against scipy's, coverage. All in one run, side by side.
+
+    python benchmarks/fitting.py speed    --data FOLDER     # chinchilla_epoch.csv in FOLDER, or SCALING_DATA
+    python benchmarks/fitting.py memory
+    python benchmarks/fitting.py scipy    --tables 200 --starts 200
+    python benchmarks/fitting.py coverage --laws 1000
+
+`speed` also times the package `chinchilla` where --peer names a Python that has it:
+
+    python3.11 -m venv /tmp/peer && /tmp/peer/bin/pip install chinchilla
+    python benchmarks/fitting.py speed --data FOLDER --peer /tmp/peer/bin/python
+
+Each prints one JSON object; the seeds are in this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+
+from scaling.fitting.fit import fit, pose
+from scaling.fitting.laws import Chinchilla
+from scaling.fitting.objective import Huber, LogHuber, LogSquared, Squared
+from scaling.fitting.solve import Problem, minimise, propose, solve
+from scaling.fitting.uncertainty import interval, refit, resample
+from scaling.runs import Runs
+
+#: One fit by the package, in its own process: rows N, D, loss on stdin.
+PEER = """
+import json, sys, tempfile, time
+import pandas as pd
+from chinchilla import Chinchilla
+rows = json.load(sys.stdin)
+with tempfile.TemporaryDirectory() as folder:
+    grid = dict(E=[1., 1.5, 2.], A=[100., 1000.], B=[100., 1000.], alpha=[.25, .5], beta=[.25, .5])
+    cc = Chinchilla(folder, grid, seed_ranges=dict(C=(1e18, 1e22), N_to_D=(10, 100)))
+    for N, D, loss in rows:
+        cc.append(N=N, D=D, C=6 * N * D, loss=loss)
+    start = time.perf_counter()
+    cc.fit(parallel=False)
+    print(json.dumps({"seconds": time.perf_counter() - start, "starts": 48,
+                      "params": {name: float(getattr(cc, name)) for name in ("E", "A", "B", "alpha", "beta")}}))
+"""
+
+
+def best_of(function: Callable[[], Any], times: int = 5) -> float:
+    """Seconds of the fastest of some calls, after one that compiles."""
+    function()
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def objective_of(problem: Problem, weights: np.ndarray) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    """Chinchilla's objective and exact gradient in centred coordinates, in numpy, for scipy."""
+    kind, (x, y) = problem.objective, (np.log(problem.columns[name]) for name in ("N", "D"))
+    x, y = x - x.mean(), y - y.mean()
+    scale = 1 / max(kind.value(problem.loss, np.full_like(problem.loss, problem.loss.mean())), 1e-12)
+
+    def value(u: np.ndarray) -> tuple[float, np.ndarray]:
+        with np.errstate(all="ignore"):
+            terms = np.exp([np.full_like(x, u[0]), u[1] - u[3] * x, u[2] - u[4] * y])
+            f = terms.sum(0)
+            r = np.log(problem.loss) - np.log(f) if kind.log else problem.loss - f
+            psi = weights * np.clip(kind.slope * r, kind.low, kind.high)
+            J = np.stack([terms[0], terms[1], terms[2], -x * terms[1], -y * terms[2]])
+            return float((weights * kind.rho(r)).sum()) * scale, -(J / f if kind.log else J) @ psi * scale
+
+    value.scale = scale  # type: ignore[attr-defined]
+    return value
+
+
+def speed(args: argparse.Namespace) -> dict[str, Any]:
+    """Warm seconds of one fit from 500 starts and of 4000 refits, beside scipy's BFGS and the package `chinchilla`."""
+    runs = Runs.read(Path(args.data) / "chinchilla_epoch.csv")
+    runs = runs.where(runs.loss < 3.446995)
+    problem = pose(runs)
+    theta, value, _ = solve(problem)
+    starts, counts = propose(problem, 500), resample(np.arange(len(runs)), 4000, 0)
+    from_one = np.repeat(theta[None], 4000, 0)
+    refits = lambda: minimise(problem, from_one, weights=counts, smooth=False)  # noqa: E731
+    loose, tight = refits(), minimise(problem, from_one, weights=counts, smooth=True, tolerance=1e-12)
+    x0 = theta[[0, 1, 2, 3, 4]].copy()
+    x0[1] -= theta[3] * np.log(problem.columns["N"]).mean()
+    x0[2] -= theta[4] * np.log(problem.columns["D"]).mean()
+    begin = time.perf_counter()
+    theirs = [
+        minimize(objective_of(problem, row), x0, jac=True, method="BFGS", options={"gtol": 1e-9})
+        for row in counts[:100]
+    ]
+    bfgs = (time.perf_counter() - begin) / 100
+    excess = [found.fun / objective_of(problem, counts[0]).scale / v - 1 for found, v in zip(theirs, tight.value)]  # type: ignore
+    report = {
+        "objective": value,
+        "fit_500_starts_seconds": best_of(lambda: minimise(problem, starts)),
+        "refits_4000_seconds": best_of(refits),
+        "refits_worst_excess": float(np.max(loose.value / tight.value - 1)),
+        "scipy_bfgs_4000_refits_seconds": 4000 * bfgs,
+        "scipy_bfgs_share_within_1e-7": float(np.mean(np.array(excess) <= 1e-7)),
+        "whole_fit_seconds": best_of(lambda: fit(runs), 2),
+    }
+    if args.peer:
+        rows = json.dumps(np.stack([runs.N, runs.D, runs.loss], -1).tolist())
+        done = subprocess.run([args.peer, "-c", PEER], input=rows, capture_output=True, text=True, check=False)
+        report["chinchilla_package"] = (
+            json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else done.stderr[-300:]
+        )
+    return report
+
+
+def memory(args: argparse.Namespace) -> dict[str, Any]:
+    """Peak resident memory of 4000 resamples of 1000 runs."""
+    rng = np.random.default_rng(0)
+    N = 10 ** rng.uniform(7, 10, 1000)
+    D = 20 * N * 10 ** rng.normal(0, 0.4, 1000)
+    loss = Chinchilla(1.7, 400.0, 600.0, 0.34, 0.3).loss(N, D) * np.exp(0.01 * rng.normal(size=1000))
+    problem = Problem(Chinchilla, LogHuber(), {"N": N, "D": D}, loss, np.ones(1000))
+    theta, _, _ = solve(problem)
+    start = time.perf_counter()
+    refit(problem, theta, resample(np.arange(1000), 4000, 0))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"peak_gib": peak, "refits_seconds": time.perf_counter() - start}
+
+
+def generated(seed: int) -> Problem:
+    """A table with law, noise, outliers, design, size (8 to 1000 runs) and objective drawn at random."""
+    rng = np.random.default_rng(seed)
+    law = Chinchilla(
+        rng.uniform(0.5, 2.5), 10 ** rng.uniform(1.5, 3.5), 10 ** rng.uniform(1.5, 4), *rng.uniform(0.2, 0.6, 2)
+    )
+    R = int(np.exp(rng.uniform(np.log(8), np.log(1000))))
+    N = 10 ** rng.uniform(6, 9.5, R)
+    D = N * 20 * 10 ** (rng.uniform(0.05, 1.2) * rng.normal(size=R))
+    outliers = (rng.random(R) < 0.1) * rng.exponential(0.1, R) * rng.integers(0, 2)
+    noise = 10 ** rng.uniform(-4, -1.5) * rng.normal(size=R) + outliers
+    kinds = (LogHuber(10 ** rng.uniform(-4, -2)), Huber(10 ** rng.uniform(-3, -1)), Squared(), LogSquared())
+    loss = law.loss(N, D) * np.exp(noise)
+    return Problem(Chinchilla, kinds[rng.integers(len(kinds))], {"N": N, "D": D}, loss, np.ones(R))
+
+
+def against_scipy(args: argparse.Namespace) -> dict[str, Any]:
+    """How often the solver ends above the best of BFGS from random starts, relative 1e-9, table by table."""
+    above, below = [], 0
+    for seed in range(args.tables):
+        problem, rng = generated(seed), np.random.default_rng(10_000 + seed)
+        value, theirs = objective_of(problem, problem.weights), np.inf
+        for _ in range(args.starts):
+            start = np.r_[rng.uniform(-1, 1.2), rng.uniform(-4, 1, 2), rng.uniform(0.05, 1, 2)]
+            found = minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-10, "maxiter": 2000})
+            theirs = min(theirs, found.fun / value.scale) if np.isfinite(found.fun) else theirs  # type: ignore[attr-defined]
+        _, ours, proof = solve(problem)
+        if ours > theirs * (1 + 1e-9) + 1e-16:
+            above.append({"seed": seed, "runs": len(problem.loss), "objective": problem.objective.name,
+                          "excess": ours / theirs - 1, "verified": proof.verified})  # fmt: skip
+        below += ours < theirs * (1 - 1e-9)
+    return {"tables": args.tables, "starts": args.starts, "above": above, "below": below}
+
+
+def coverage(args: argparse.Namespace) -> dict[str, Any]:
+    """How often the 90% bootstrap interval of a covers the truth, over planted laws on one stated design.
+
+    Design: six sizes 1e7 to 3e9, eight token ratios 2 to 200, 48 runs; log-normal noise of 1%; 400 resamples.
+    """
+    N, ratio = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 3e9, 6), np.geomspace(2, 200, 8)))
+    report = {}
+    for kind in (LogSquared(), LogHuber(1e-3)):
+        rng, hits = np.random.default_rng(0), []
+        for seed in range(args.laws):
+            law = Chinchilla(
+                rng.uniform(1.2, 2.2),
+                10 ** rng.uniform(2.2, 3),
+                10 ** rng.uniform(2.2, 3.3),
+                *rng.uniform(0.28, 0.4, 2),
+            )
+            loss = law.loss(N, ratio * N) * np.exp(0.01 * rng.normal(size=len(N)))
+            problem = Problem(Chinchilla, kind, {"N": N, "D": ratio * N}, loss, np.ones(len(N)))
+            theta, _, _ = solve(problem, 32)
+            draws = refit(problem, theta, resample(np.arange(len(N)), 400, seed))
+            low, high = interval(Chinchilla(*draws.T).exponents[0], 0.9)
+            hits.append(low <= law.exponents[0] <= high)
+        share = float(np.mean(hits))
+        report[kind.name] = {
+            "covered": share,
+            "binomial_se": float(np.sqrt(share * (1 - share) / len(hits))),
+            "laws": len(hits),
+        }
+    return report
+
+
+def main() -> None:
+    """Run one of the measurements."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("speed", "memory", "scipy", "coverage"))
+    parser.add_argument("--data", default=os.environ.get("SCALING_DATA", "../shared/data"))
+    parser.add_argument("--peer", help="a Python with the package chinchilla")
+    parser.add_argument("--tables", type=int, default=200)
+    parser.add_argument("--starts", type=int, default=200)
+    parser.add_argument("--laws", type=int, default=1000)
+    args = parser.parse_args()
+    measure = {"speed": speed, "memory": memory, "scipy": against_scipy, "coverage": coverage}[args.what]
+    json.dump({"what": args.what, **measure(args)}, sys.stdout, indent=1)
+    print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Warnings fire where they should and stay quiet where they should not."""
+
+import numpy as np
+import pytest
+from test_recovery import table
+
+from scaling.fitting import diagnose
+from scaling.fitting.fit import fit, pose
+from scaling.fitting.laws import Chinchilla
+from scaling.fitting.solve import Basin, solve
+from scaling.fitting.uncertainty import Noise
+
+TRUE = Chinchilla(1.7, 400.0, 600.0, 0.34, 0.3)
+
+
+@pytest.fixture(scope="module")
+def sound():
+    runs = table(TRUE, 80, noise=0.003)
+    problem = pose(runs)
+    return runs, problem, *solve(problem, 64)
+
+
+def test_a_sound_design_is_not_warned_of(sound):
+    runs, problem, _, value, proof = sound
+    assert diagnose.check(runs, problem) == []
+    assert list(diagnose.review(proof, value, TRUE, Noise(0.003, None, 0, None))) == []
+
+
+def test_review_names_each_fault(sound):
+    from dataclasses import replace
+
+    *_, value, proof = sound
+    basins = (Basin(value, TRUE.params, 50), Basin(1.01 * value, TRUE.params, 9))
+    worse = replace(proof, converged=False, bounds_hit=("E",), condition_number=1e6, basins=basins)
+    names = [warned.name for warned in diagnose.review(worse, value, TRUE, Noise(0.003, 0.001, 9, 1e-4))]
+    assert names == ["not-converged", "near-tie", "bound-hit", "ill-conditioned", "lack-of-fit"]
+    few = replace(proof, global_evidence=False, basins=proof.basins[:1])
+    assert [w.name for w in diagnose.review(few, value, TRUE, Noise(0.003, None, 0, None))] == ["few-agree"]
+
+
+def test_extrapolation_is_loud_after_two_decades():
+    assert list(diagnose.extrapolation(1e22, [1e18, 1e21])) == []
+    (far,) = diagnose.extrapolation(1e24, [1e18, 1e21])
+    assert far.number == pytest.approx(3.0)
+
+
+def test_worst_runs_are_a_fiftieth():
+    residual = np.zeros(245)
+    residual[[3, 7]] = [0.5, -0.9]
+    worst = diagnose.worst_runs(residual)
+    assert worst.sum() == 5
+    assert worst[[3, 7]].all()
+
+
+def test_five_runs_move_beta(shared_data):
+    """FITTING.md: of all 245 runs, the five highest losses move beta by .09; the fit says so by itself."""
+    from scaling.runs import Runs
+
+    found = fit(Runs.read(shared_data / "chinchilla_epoch.csv"), resamples=300, starts=64)
+    (warned,) = [warned for warned in found.warnings if warned.name == "influential-runs"]
+    assert found.params["beta"] - found.worst["params"]["beta"] == pytest.approx(0.08, abs=0.015)
+    assert "beta" in warned.message
+
+
+def test_a_vanished_term_is_a_bound_hit():
+    """Losses that grow past any floor: E has nothing to do and is said to be at its bound."""
+    runs = table(Chinchilla(1e-12, 40.0, 60.0, 0.1, 0.1), 60, noise=0.02, seed=3)
+    found = fit(runs, resamples=0, starts=64)
+    assert "E" in found.certificate.bounds_hit or found.params["E"] > 1e-3
