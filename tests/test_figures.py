@@ -22,6 +22,7 @@ from matplotlib.image import imread, imsave
 from scaling.fitting import isoflop
 from scaling.fitting.compare import Comparison, Contender, Fold, Prediction
 from scaling.fitting.objective import LogHuber
+from scaling.fitting.uncertainty import Profile
 from scaling.planning.design import Target, check
 from scaling.reporting import figures
 from scaling.runs import Runs
@@ -75,6 +76,16 @@ def expected(runs: Runs) -> list:
     ]
 
 
+def held(n: int) -> list[Profile]:
+    """Parabolas in the log of each coefficient, as narrow as n runs make them."""
+    width, found = 3 / np.sqrt(n), []
+    for name, value in planted.LAW.params.items():
+        spread = np.linspace(-4.5, 4.5, 33)
+        ends = [float(value * np.exp(side * width * 1.64 / 4.5)) for side in (-1, 1)]
+        found.append(Profile(name, value * np.exp(width * spread / 4.5), 1e-3 * (1 + 0.01 * spread**2), 0.9, ends))
+    return found
+
+
 SUBJECT = planted.subject()
 DRAW: dict[str, Callable[[Runs], Figure]] = {
     "isoflop": lambda runs: figures.isoflop(runs, SUBJECT, frontier(runs)),
@@ -86,6 +97,7 @@ DRAW: dict[str, Callable[[Runs], Figure]] = {
     "residuals": lambda runs: figures.residuals(runs, SUBJECT),
     "corner": lambda runs: figures.corner(SUBJECT),
     "answers": lambda runs: figures.answers(SUBJECT, 10 * runs.C.max()),
+    "profiles": lambda runs: figures.profiles(held(len(runs)), planted.LAW.params),
     "flatness": lambda runs: figures.flatness(SUBJECT, 10 * runs.C.max()),
     "being-off": lambda runs: figures.being_off(SUBJECT, 10 * runs.C.max()),
     "comparison": lambda runs: figures.comparison(contenders(runs)),

@@ -24,12 +24,16 @@ def test_powers(value: float, written: str) -> None:
     assert numbers.power(value) == written
 
 
-@pytest.mark.parametrize(("value", "written"), [(2.305529, "2.306"), (0.34781, "0.3478"), (12.5, "12.50"), (0, "0.000")])
+@pytest.mark.parametrize(
+    ("value", "written"), [(2.305529, "2.306"), (0.34781, "0.3478"), (12.5, "12.50"), (0, "0.000")]
+)
 def test_losses(value: float, written: str) -> None:
     assert numbers.plain(value) == written
 
 
-@pytest.mark.parametrize(("value", "written"), [(12.4, "$12.40"), (5200, "$5.2k"), (1.25e6, "$1.25M"), (math.nan, "-")])
+@pytest.mark.parametrize(
+    ("value", "written"), [(12.4, "$12.40"), (1.9e-5, "$1.9e-5"), (5200, "$5.2k"), (1.25e6, "$1.25M"), (math.nan, "-")]
+)
 def test_dollars(value: float, written: str) -> None:
     assert numbers.usd(value) == written
 

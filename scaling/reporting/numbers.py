@@ -26,9 +26,11 @@ def plain(value: float, digits: int = 4) -> str:
 
 
 def usd(value: float) -> str:
-    """Dollars: $12.40, $5.2k, $1.25M, $30B."""
+    """Dollars: $2e-5, $12.40, $5.2k, $1.25M, $30B."""
     if math.isnan(value):
         return _unbounded(value)
+    if 0 < abs(value) < 0.01:
+        return "$" + power(value)
     return f"${value:.2f}" if abs(value) < 1000 else "$" + count(value)
 
 

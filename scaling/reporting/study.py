@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from scaling.fitting import isoflop
 from scaling.fitting.compare import Comparison, compare
-from scaling.fitting.fit import Fit, FitError
+from scaling.fitting.fit import Fit, FitError, profiles
 from scaling.fitting.laws import Law
+from scaling.fitting.uncertainty import Profile
 from scaling.planning.allocate import Allocation, Subject
 from scaling.planning.cost import Rates
+from scaling.planning.cost.efficiency import Efficiency, accelerator_of, efficiency, read_records
 from scaling.planning.design import Expected, Target, check
-from scaling.runs import Runs
+from scaling.runs import Runs, record_paths
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,21 @@ class Study:
     def budget(self) -> float:
         """FLOPs of the figures that are drawn at one budget."""
         return 10 * float(self.runs.C.max()) if self.flops is None else self.flops
+
+    @cached_property
+    def profiles(self) -> list[Profile]:
+        """The profile likelihood of each free coefficient. Raises ValueError where the fit is of other runs."""
+        assert self.fit is not None
+        return profiles(self.runs, self.fit)
+
+    @cached_property
+    def efficiency(self) -> Efficiency | None:
+        """What the sweep cost, failed runs too, at the rates of its device; None where the runs are no folder of records."""
+        folder = Path(self.runs.source)
+        if not folder.is_dir() or not record_paths(folder):
+            return None
+        device = accelerator_of(read_records(folder))
+        return efficiency(folder, Rates.of(device))
 
     @cached_property
     def comparison(self) -> Comparison:

@@ -18,3 +18,4 @@ from scaling.reporting.figures.sweep import valleys as valleys
 from scaling.reporting.figures.uncertainty import answers as answers
 from scaling.reporting.figures.uncertainty import comparison as comparison
 from scaling.reporting.figures.uncertainty import corner as corner
+from scaling.reporting.figures.uncertainty import profiles as profiles

@@ -9,9 +9,16 @@ from matplotlib.figure import Figure
 
 from scaling.reporting.figures.decisions import being_off, design, flatness, pareto
 from scaling.reporting.figures.fits import power_laws, residuals, surface
+from scaling.reporting.figures.style import missing
 from scaling.reporting.figures.sweep import isoflop, training_curves, valleys
-from scaling.reporting.figures.uncertainty import answers, comparison, corner
+from scaling.reporting.figures.uncertainty import NO_BOOTSTRAP, answers, comparison, corner, profiles
 from scaling.reporting.study import Study
+
+
+def _profiles(study: Study) -> Figure:
+    if study.fit is None or study.fit.draws is None:
+        return missing(*NO_BOOTSTRAP)
+    return profiles(study.profiles, study.fit.law.params)
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,11 @@ KINDS: dict[str, Kind] = {
         lambda s: answers(s.subject, s.budget),
         True,
         "The bootstrap's answers: the exponent of N*(C), and N*, D* and the loss at one budget.",
+    ),
+    "profiles": Kind(
+        _profiles,
+        True,
+        "The objective with one coefficient held and the others refitted; shaded is the profile's interval.",
     ),
     "flatness": Kind(
         lambda s: flatness(s.subject, s.budget),

@@ -117,7 +117,7 @@ def training_curves(runs: Runs, approach1: Frontier | None = None) -> Figure:
         axes.plot(spent, curve[:, 1], color=style.ramp(position[row]), lw=0.9, alpha=0.9 if len(rows) < 60 else 0.4)
     axes.plot(runs.C, runs.loss, "o", ms=3, color=style.ink(), zorder=3, label="held-out loss at the end")
     if approach1 is not None:
-        envelope = np.array([(vertex.C, vertex.loss) for vertex in approach1.kept])
+        envelope = np.array([(v.C, v.loss if v.kept else np.nan) for v in approach1.vertices], float)
         axes.plot(*envelope.T, color=style.series(1), ls="--", lw=1.6, zorder=4, label="envelope (Approach 1)")
     style.flops(axes, label="compute spent, FLOPs")
     style.log_axis(axes, "y", "", "power")

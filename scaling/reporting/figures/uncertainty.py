@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ from scaling.reporting.figures import planned, style
 if TYPE_CHECKING:
     from scaling.fitting.compare import Comparison
     from scaling.fitting.fit import Fit
+    from scaling.fitting.uncertainty import Profile
     from scaling.planning.allocate import Subject
 
 NO_BOOTSTRAP = ("This fit has no bootstrap, so there is no spread to draw.", "Fit again with resamples: `scaling fit`.")
@@ -158,4 +159,37 @@ def comparison(found: Comparison) -> Figure:
     mean.set_title("Filled: not told apart from the best")
     if len(asked) > 1:
         figure.legend(*each.get_legend_handles_labels(), loc="outside lower center", ncols=min(8, len(asked)))
+    return figure
+
+
+@style.drawn
+def profiles(found: Sequence[Profile], best: Mapping[str, float]) -> Figure:
+    """Objective with one coefficient held, over its least: where it stays low the runs do not tell; shaded, the interval."""
+    if not found:
+        return style.missing(
+            "No profile: no coefficient of this fit was free.", "Fit with fewer coefficients pinned or tied."
+        )
+    columns = min(3, len(found))
+    rows = -(-len(found) // columns)
+    figure, axes = style.panels(columns, rows, width=max(5.0, 2.9 * columns), height=0.5 + 2.3 * rows)
+    for panel in axes.flat[len(found) :]:
+        panel.remove()
+    for panel, held in zip(axes.flat, found):
+        values, excess = held.values, 100 * (held.objective / held.objective.min() - 1)
+        panel.plot(values, excess, color=style.ink())
+        panel.axvspan(*held.interval, color=style.series(0), alpha=0.2, lw=0)
+        panel.axvline(best[held.name], color=style.ink("soft"), lw=0.9)
+        ends = np.interp(held.interval, values, excess)
+        panel.set_ylim(0, 4 * max(ends.max(), 1e-3))
+        near = values[excess <= panel.get_ylim()[1]]
+        if near[0] > 0 and near[-1] / near[0] > WIDE:
+            style.log_axis(panel, "x", "", "power", most=4)
+        else:
+            panel.xaxis.set_major_locator(MaxNLocator(4))
+        panel.set_xlim(near[0], near[-1])
+        panel.set_xlabel(held.name)
+        panel.set_ylabel("objective over its least, %" if panel in axes[:, 0] else "")
+    figure.suptitle(
+        f"Profile likelihoods, {found[0].level:.0%} intervals", x=0.01, ha="left", fontsize=9.5, fontweight="bold"
+    )
     return figure

@@ -62,7 +62,15 @@ class Section:
 
 def story(study: Study) -> list[Section]:
     """The sections of the report of a study, the answer first."""
-    sections = [_answer(study), _pictures(study), _law(study), _budgets(study), _runs(study.runs), _again(study)]
+    sections = [
+        _answer(study),
+        _pictures(study),
+        _law(study),
+        _budgets(study),
+        _spent(study),
+        _runs(study.runs),
+        _again(study),
+    ]
     return [section for section in sections if section.blocks]
 
 
@@ -238,6 +246,32 @@ def _budgets(study: Study) -> Section:
     ]  # fmt: skip
     head = ["C, FLOPs", "runs", "vertex N", "vertex D", "loss there", "used"]
     return Section("Each budget", [Table("Vertices of the isoFLOP parabolas (Approach 2).", head, rows)])
+
+
+def _spent(study: Study) -> Section:
+    """The efficiency report (Schwartz et al. 2020): what the runs themselves cost, and how each number was obtained."""
+    spent = study.efficiency
+    if spent is None:
+        return Section("What the runs cost", [])
+    names = {
+        "runs": "runs",
+        "C": "FLOPs",
+        "device_hours": "device-hours",
+        "usd": "dollars",
+        "kwh": "kWh",
+        "kg_co2e": "kg CO2e",
+    }
+    groups = (spent.done, spent.failed, spent.total)
+    rows = [
+        [name, *(_known(group[key]) for group in groups), spent.obtained.get(key, "counted")]
+        for key, name in names.items()
+    ]
+    caption = f"Schwartz et al. 2020, on {', '.join(spent.devices) or 'an unknown device'}."
+    return Section("What the runs cost", [Table(caption, ["", "done", "failed", "all", "how obtained"], rows)])
+
+
+def _known(value: float | None) -> str:
+    return "not known" if value is None else numbers.power(value)
 
 
 #: A report lists at most this many runs.

@@ -39,7 +39,7 @@
     }
     return value === 0 ? "0" : short(value);
   }
-  const usd = (value) => (value < 1000 ? "$" + value.toFixed(2) : "$" + count(value));
+  const usd = (value) => "$" + (value < 0.01 ? power(value) : value < 1000 ? value.toFixed(2) : count(value));
   const plain = (value) => value.toFixed(Math.max(0, 3 - Math.floor(Math.log10(value))));
   function duration(hours) {
     for (const [unit, size, below] of [["s", 1 / 3600, 1 / 60], ["min", 1 / 60, 1], ["h", 1, 48], ["days", 24, 17520]]) {
