@@ -190,7 +190,8 @@ def approach1(runs: Runs, *, points: int = 100) -> Frontier:
     """The frontier through the envelope of training curves (Hoffmann et al. 2022, section 3.1).
 
     At each of `points` values of C, evenly in log C, the size whose curve is lowest there. The curves are those of training
-    where the runs have them, else the ends of the runs of each size, in between by interpolation in log C. A minimum
+    where the runs have them, else the ends of the runs of each size, in between by interpolation in log C. C goes from the
+    least that any run ended at: below it no curve has had the decay of its learning rate. A minimum
     at the smallest or largest size that was trained to this C says only that the optimum is not inside: it is marked and left
     out. Raises FitError where fewer than two sizes are left.
     """
@@ -200,7 +201,7 @@ def approach1(runs: Runs, *, points: int = 100) -> Frontier:
             f"{runs.source}: curves of only {len(curves)} sizes; Approach 1 needs three or more sizes with a training curve, "
             "or with runs at two or more C each."
         )
-    low = min(curve[0, 0] for curve in curves.values())
+    low = float(np.log(runs.C.min()))
     high = max(curve[-1, 0] for curve in curves.values())
     vertices = tuple(_lowest(curves, log_C) for log_C in np.linspace(low, high, points))
     if len({vertex.N for vertex in vertices if vertex.kept}) < 2:
@@ -342,19 +343,24 @@ def noise_free(runs: Runs, law: Law) -> Runs:
 
 
 def _optimum(runs: Runs, law: Law, C: float) -> tuple[float, float]:
-    """(N, D) of least loss under the table's own count of FLOPs: 6ND, or 6ND times what the runs of that size show."""
+    """(N, D) of least loss under the table's own count of FLOPs: 6ND, or 6ND times a smooth function of N through its runs.
+
+    Smooth, because depth and width come in steps: a kink of C / 6ND would hold the optimum fast.
+    """
     if runs.flops == "6ND":
         N, D = law.optimum(C)
         return float(N), float(D)
-    order = np.argsort(runs.N)
-    log_N, log_ratio = np.log(runs.N[order]), np.log(runs.C / (6 * runs.N * runs.D))[order]
+    log_N, log_ratio = np.log(runs.N), np.log(runs.C / (6 * runs.N * runs.D))
+    low, high = float(log_N.min()), float(log_N.max())
+    centre = (low + high) / 2
+    smooth = np.polynomial.Polynomial(np.polynomial.polynomial.polyfit(log_N - centre, log_ratio, 2))
 
     def tokens(u: float) -> float:
-        return float(C / (6 * np.exp(u + np.interp(u, log_N, log_ratio))))
+        return float(C / (6 * np.exp(u + smooth(np.clip(u, low, high) - centre))))
 
     best = minimize_scalar(
         lambda u: float(law.loss(np.exp(u), tokens(u))),
-        bounds=(log_N[0] - 12, log_N[-1] + 12),
+        bounds=(low - 12, high + 12),
         method="bounded",
         options={"xatol": 1e-9},
     )
