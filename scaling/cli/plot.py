@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scaling.cli import _runs, emit_json
+
+if TYPE_CHECKING:
+    from scaling.fitting.laws import Law
 
 EXAMPLES = """\
 examples:
   scaling plot isoflop runs/quickstart fits/quickstart-chinchilla.json -o isoflop.pdf
   scaling plot residuals runs/quickstart fits/quickstart-chinchilla.json -o residuals.png
+  scaling plot power-laws runs.csv fit.json --beside hoffmann --beside besiroglu -o frontier.pdf
   scaling plot flatness my_runs.csv my_fit.json --flops 1e21 -o flat.svg --dark
 """
 
@@ -25,6 +31,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--flops", type=float, metavar="C", help="budget of answers, flatness, being-off (default 10 x trained)"
+    )
+    parser.add_argument(
+        "--beside",
+        action="append",
+        metavar="LAW",
+        help="a published law to draw beside in power-laws: kaplan, hoffmann, besiroglu, ...",
     )
     parser.add_argument("--dark", action="store_true", help="light ink on dark paper")
 
@@ -42,10 +54,21 @@ def run(args: argparse.Namespace) -> None:
     if args.flops is not None and not 0 < args.flops < float("inf"):
         raise ValueError(f"--flops {args.flops}: needed a positive number.")
     fits = [] if args.fit is None else [Fit.read(args.fit)]
-    study = Study(_runs.read(args), fits, flops=args.flops)
+    study = Study(_runs.read(args), fits, flops=args.flops, beside=_published(args.beside or ()))
     with figures.dark() if args.dark else nullcontext():
         path = figures.save(figures.KINDS[args.kind].of(study), args.out or Path(f"{args.kind}.png"))
     if args.json:
         emit_json({"figure": args.kind, "path": str(path)})
     else:
         print(path)
+
+
+def _published(names: Sequence[str]) -> dict[str, Law]:
+    """The published laws of these names. Raises ValueError for one that is unknown or has no best N."""
+    from scaling.fitting.published import PUBLISHED
+
+    for name in names:
+        if name not in PUBLISHED:
+            raise ValueError(f"no published law {name!r}; there are {', '.join(PUBLISHED)}.")
+        PUBLISHED[name].law.optimum(1e20)
+    return {name: PUBLISHED[name].law for name in names}
