@@ -263,6 +263,9 @@ def _iterate(state: _State, data: Data, model: Callable, retract: Callable, budg
         jnp.einsum("pi,lpq,qj->lij", data.ties, matrix, data.ties) for matrix in (state.hessian, state.majoriser)
     )
     pressed = ((state.theta <= data.low) & (gradient > 0)) | ((state.theta >= data.high) & (gradient < 0))
+    information = jnp.diagonal(majoriser, axis1=1, axis2=2)
+    faint = information < FAINT * jnp.max(information, -1, keepdims=True)  # its term has vanished, and wants to
+    pressed = pressed | (faint & (~data.positive | (gradient > 0)))
     step, promise, newton = _step(gradient, hessian, majoriser, data.free & ~pressed, state.damping, state.cautious)
     rounding = 0.5 * jnp.minimum(state.slope, 2.0) * RESOLUTION**2 * jnp.sum(data.weights, -1)
     scale = jnp.where(fresh, 0.0, jnp.abs(state.value)) + rounding
