@@ -177,6 +177,7 @@ def test_records_of_another_recipe_are_not_mixed_in(grid, swept, tmp_path):
     with pytest.raises(ValueError, match=r"trained otherwise: learning_rate was 0.01, is now 0.02"):
         sweeps.plan(changed, folder)
     narrower = replace(grid, curves=grid.curves[:1])
+    (folder / "grid.toml").write_text(narrower.toml())
     assert sweeps.plan(narrower, folder).warnings[0].startswith("2 records in")
 
 
@@ -193,9 +194,14 @@ def test_a_sweep_goes_on_from_the_corpus_it_began_with(grid, swept, corpus, tmp_
     text.mkdir()
     (text / "other.txt").write_text(" ".join(map(str, range(30_000))))
     moved = replace(grid, corpus=str(text))
-    assert sweeps.plan(moved, folder).missing == ()
+    assert sweeps.sweep(moved, folder).corpus is None  # nothing is missing, so the text is not needed
+    gone = swept.specs[0]
+    (folder / f"{gone.id}.json").unlink()
+    assert sweeps.plan(moved, folder).corpus.digest == corpus.digest
     begun = folder / "corpus.json"
     begun.write_text(json.dumps({**json.loads(begun.read_text()), "digest": "0123456789abcdef"}))
+    for path in record_paths(folder):
+        path.unlink()
     with pytest.raises(ValueError, match="has changed: the runs were trained on digest 0123456789abcdef"):
         sweeps.plan(moved, folder)
 

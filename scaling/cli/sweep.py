@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling.cli import EXIT_FAILED_CELLS, emit_json
-from scaling.cli._planning import print_table
-from scaling.cli.progress import duration, sweep_display
+from scaling.cli._tables import duration, print_table
+from scaling.cli.progress import sweep_display
 
 if TYPE_CHECKING:
     from scaling.grid import RunSpec
@@ -131,7 +131,7 @@ def _summary(plan: Plan) -> dict[str, Any]:
     return {
         "grid": plan.grid.name,
         "folder": str(plan.folder),
-        "corpus": {"name": plan.corpus.name, "digest": plan.corpus.digest},
+        "corpus": {"name": plan.grid.corpus, "digest": plan.digest},
         "total": len(plan.specs),
         "done": len(plan.records) - len(plan.failed),
         "failed": [{"id": run.id, "N": run.N, "D": run.D, "reason": run.reason} for run in plan.failed],

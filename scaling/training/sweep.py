@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,16 @@ from scaling.training.executors import Event, Executor, Local
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep of a grid into a folder is: its cells, and which of them have a record already."""
+    """What a sweep of a grid into a folder is: its cells, and which of them have a record already.
+
+    `digest` is the corpus' ; `corpus` itself is None where no cell is missing, so that finished runs can be looked at
+    where their text is not.
+    """
 
     grid: Grid
     folder: Path
-    corpus: Corpus
+    digest: str
+    corpus: Corpus | None
     specs: tuple[RunSpec, ...]
     records: Mapping[str, Run]
     strangers: int = 0
@@ -59,11 +64,17 @@ class Plan:
                 f"{len(few)} of {len(self.specs)} cells take fewer than {FEW_STEPS} steps (N = {worst.shape.N:,}: "
                 f"{worst.steps}): their batch is too large for their tokens, which favours small N."
             )
-        repeated = [spec for spec in self.specs if self.corpus.epochs(spec.tokens, spec.shape.context) > 1]
+        repeated = [epochs for spec in self.specs if (epochs := self._epochs(spec)) > 1]
         if repeated:
-            most = max(self.corpus.epochs(spec.tokens, spec.shape.context) for spec in repeated)
-            said.append(f"{len(repeated)} of {len(self.specs)} cells repeat their text, up to {most:.2f} epochs.")
+            said.append(
+                f"{len(repeated)} of {len(self.specs)} cells repeat their text, up to {max(repeated):.2f} epochs."
+            )
         return tuple(said)
+
+    def _epochs(self, spec: RunSpec) -> float:
+        if spec.id in self.records:
+            return self.records[spec.id].epochs
+        return self.corpus.epochs(spec.tokens, spec.shape.context) if self.corpus else 0.0
 
 
 def plan(grid: Grid, folder: str | Path) -> Plan:
@@ -73,8 +84,25 @@ def plan(grid: Grid, folder: str | Path) -> Plan:
     has changed, a run that needs more tokens than the grid's epochs allow, and a size that cannot be built.
     """
     folder = Path(folder)
-    corpus = _corpus(grid, folder)
-    specs = grid.specs(corpus.digest)
+    _require_same(folder / "grid.toml", grid)
+    begun = _digest_begun(folder)
+    corpus = None if begun else Corpus.of(grid.corpus)
+    specs = grid.specs(begun or corpus.digest)
+    records = {path.stem: Run.read(path) for path in record_paths(folder)}
+    wanted = {spec.id for spec in specs}
+    strangers = {id: run for id, run in records.items() if id not in wanted}
+    _require_no_twins(folder, specs, strangers)
+    own = {id: run for id, run in records.items() if id in wanted}
+    missing = [spec for spec in specs if spec.id not in own]
+    if missing and corpus is None:
+        corpus = Corpus.of_digest(missing[0].digest, grid.corpus)
+    if missing:
+        _require_enough_text(grid, corpus, missing)
+    return Plan(grid, folder, specs[0].digest, corpus, specs, own, len(strangers))
+
+
+def _require_enough_text(grid: Grid, corpus: Corpus, specs: Sequence[RunSpec]) -> None:
+    corpus.evaluation(grid.eval_tokens, specs[0].shape.context)
     for spec in specs:
         epochs = corpus.epochs(spec.tokens, spec.shape.context)
         if epochs > grid.epochs:
@@ -83,13 +111,6 @@ def plan(grid: Grid, folder: str | Path) -> Plan:
                 f"{len(corpus.train):,} to train on: that is {epochs:.2f} epochs, and the grid allows {grid.epochs:g}. Give more "
                 f"text, drop the size, or set epochs = {math.ceil(epochs)} to allow repetition (it is recorded)."
             )
-    corpus.evaluation(grid.eval_tokens, specs[0].shape.context)
-    records = {path.stem: Run.read(path) for path in record_paths(folder)}
-    wanted = {spec.id for spec in specs}
-    strangers = {id: run for id, run in records.items() if id not in wanted}
-    _require_no_twins(folder, specs, strangers)
-    own = {id: run for id, run in records.items() if id in wanted}
-    return Plan(grid, folder, corpus, specs, own, len(strangers))
 
 
 def estimate_seconds(todo: Plan, executor: Local) -> float:
@@ -99,7 +120,7 @@ def estimate_seconds(todo: Plan, executor: Local) -> float:
     shape and batch, evaluation at three times the speed of training.
     """
     specs = sorted(todo.missing, key=lambda spec: spec.shape.flops_per_token)
-    if not specs:
+    if not specs or todo.corpus is None:
         return 0.0
     probes = {specs[i].id: specs[i] for i in (0, len(specs) // 2, len(specs) - 1)}
     measured = executor.measure(list(probes.values()), todo.corpus.folder)
@@ -165,7 +186,9 @@ def sweep(grid: Grid, folder: str | Path, executor: Executor | None = None, watc
     Raises what `plan` raises, and OSError where the folder cannot be written.
     """
     todo = plan(grid, folder)
-    _claim(todo)
+    if todo.corpus is None:
+        return todo
+    _claim(todo, todo.corpus)
     specs = {spec.id: spec for spec in todo.specs}
     status = Status(len(specs), len(todo.records) - len(todo.failed), len(todo.failed), float(todo.flops))
 
@@ -180,39 +203,36 @@ def sweep(grid: Grid, folder: str | Path, executor: Executor | None = None, watc
             status.now[event.worker] = (spec, event)
         watch(status)
 
-    if todo.missing:
-        (executor or Local()).run(todo.missing, todo.folder, todo.corpus.folder, report)
+    (executor or Local()).run(todo.missing, todo.folder, todo.corpus.folder, report)
     return plan(grid, folder)
 
 
-def _corpus(grid: Grid, folder: Path) -> Corpus:
-    """The corpus that the folder's runs were begun on, or the grid's as it is now."""
+def _digest_begun(folder: Path) -> str | None:
+    """The digest of the corpus that the folder's runs were begun on; None in a new folder."""
     begun = folder / "corpus.json"
     if not begun.exists():
-        return Corpus.of(grid.corpus)
+        return None
     try:
-        digest = json.loads(begun.read_text())["digest"]
+        return json.loads(begun.read_text())["digest"]
     except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"{begun}: damaged ({error}). It names the corpus of the runs; restore it.") from None
-    return Corpus.of_digest(digest, grid.corpus)
 
 
-def _claim(todo: Plan) -> None:
-    """Make the folder this grid's, with a grid.toml and a corpus.json, or refuse a folder that is another grid's."""
+def _claim(todo: Plan, corpus: Corpus) -> None:
+    """Make the folder this grid's, with a grid.toml and a corpus.json."""
     folder = todo.folder
     folder.mkdir(parents=True, exist_ok=True)
-    written = folder / "grid.toml"
-    if written.exists():
-        _require_same(written, Grid.read(written), todo.grid)
-    else:
-        write_whole(written, todo.grid.toml())
+    if not (folder / "grid.toml").exists():
+        write_whole(folder / "grid.toml", todo.grid.toml())
     if not (folder / "corpus.json").exists():
-        manifest = todo.corpus.manifest
+        manifest = corpus.manifest
         kept = {key: manifest[key] for key in ("name", "digest", "vocab", "bytes_per_token", "tokens")}
         write_whole(folder / "corpus.json", to_json({**kept, "documents": len(manifest["documents"])}))
 
 
-def _require_same(path: Path, before: Grid, now: Grid) -> None:
+def _require_same(path: Path, now: Grid) -> None:
+    """Refuse a folder whose grid.toml is of another grid; a folder without one is free."""
+    before = Grid.read(path) if path.exists() else now
     for each in fields(Grid):
         old, new = getattr(before, each.name), getattr(now, each.name)
         if each.name not in ("name", "corpus") and old != new:
