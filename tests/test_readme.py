@@ -16,9 +16,8 @@ from scaling.cli import main
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", README, re.S)
-COMMANDS = [
-    line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines() if line.startswith("scaling ")
-]
+GRID = re.search(r"```toml\n(.*?)```", README, re.S).group(1)
+COMMANDS = [block.splitlines() for kind, block in BLOCKS if kind == "sh" and block.startswith("scaling ")]
 SNIPPETS = [block for kind, block in BLOCKS if kind == "python"]
 
 #: Blocks that install; each is run by a test below, or by `.ci/run` itself.
@@ -35,6 +34,7 @@ def reader(tmp_path, monkeypatch):
     final = (1.7 + 400 / size**0.34 + 410 / seen**0.28) * np.exp(0.002 * rng.standard_normal(16))
     rows = "\n".join(f"{N:.0f},{D:.0f},{loss:.5f}" for N, D, loss in zip(size, seen, final))
     (tmp_path / "my_runs.csv").write_text(f"size,seen,final\n{rows}\n")
+    (tmp_path / "grid.toml").write_text(GRID)
     (tmp_path / "my_text").mkdir()
     for number in range(100):
         words = " ".join(str(n) for n in rng.integers(0, 10_000, 800))
@@ -47,15 +47,16 @@ def test_the_readme_is_short_and_its_blocks_are_known():
     assert len(README.splitlines()) <= 150
     others = [block for kind, block in BLOCKS if kind == "sh" and not block.startswith("scaling ")]
     assert all(block.startswith(INSTALLS) for block in others)
-    assert len(COMMANDS) >= 8
+    assert len(COMMANDS) == 5
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_runs(command, reader, capsys):
-    assert main(shlex.split(command, comments=True)[1:]) == 0
-    assert capsys.readouterr().out.strip()
+@pytest.mark.parametrize("commands", COMMANDS, ids=lambda lines: lines[0])
+def test_the_commands_of_a_block_run_one_after_another(commands, reader, capsys):
+    for command in commands:
+        assert main(shlex.split(command, comments=True)[1:]) == 0
+        assert capsys.readouterr().out.strip()
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda text: text.splitlines()[0])
