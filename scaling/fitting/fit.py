@@ -346,7 +346,10 @@ def _intervals(law: Law, draws: np.ndarray | None, level: float) -> dict[str, An
 def _spread(values: np.ndarray) -> float | None:
     """Standard deviation over the finite draws."""
     finite = values[np.isfinite(values)]
-    return float(finite.std()) if len(finite) > 1 else None
+    if len(finite) < 2:
+        return None
+    scale = float(np.abs(finite).max()) or 1.0  # amplitudes of few runs reach 1e200, whose squares are no numbers
+    return float((finite / scale).std()) * scale
 
 
 def _answers(law: Law, draws: Law | None, flops: Sequence[float], level: float) -> list[dict[str, Any]]:
