@@ -25,6 +25,8 @@ SAME_VALUE = 1e-6
 NEAR_TIE = 0.05
 #: Condition number of the column-normalised log-amplitude Jacobian above which the runs cannot tell coefficients apart.
 WORST_CONDITION = 1e5
+#: Stands for infinity, which JSON has not.
+UNKNOWN = 1e300
 #: Starts that must agree before the optimum counts as global.
 LEAST_AGREEING = 5
 
@@ -169,11 +171,13 @@ def _optimality(gradient: np.ndarray, hessian: np.ndarray, value: float) -> tupl
     """(optimality residual, least eigenvalue of the Hessian with unit diagonal)."""
     if not len(gradient):
         return 0.0, 1.0
+    if not (np.isfinite(gradient).all() and np.isfinite(hessian).all()):
+        return UNKNOWN, -1.0
     size = np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-300))
     eigenvalues, vectors = np.linalg.eigh(hessian / np.outer(size, size))
     along = vectors.T @ (gradient / size)
     if eigenvalues[0] <= 0:
-        return float("inf") if not np.isfinite(along).all() else float(np.abs(along).max()), float(eigenvalues[0])
+        return float(min(np.abs(along).max() / np.sqrt(2 * value), UNKNOWN)), float(eigenvalues[0])
     return float(np.sqrt(np.sum(along**2 / eigenvalues) / (2 * value))), float(eigenvalues[0])
 
 
@@ -196,10 +200,12 @@ def condition_number(problem: Problem, theta: np.ndarray, free: np.ndarray | Non
     size = np.linalg.norm(J, axis=0)
     if J.shape[1] == 0:
         return 1.0
+    if not np.isfinite(J).all():
+        return UNKNOWN
     singular = np.linalg.svd(J / np.where(size > 0, size, 1.0), compute_uv=False)
     if len(singular) < J.shape[1] or singular[-1] == 0:
-        return 1e300
-    return float(min(singular[0] / singular[-1], 1e300))
+        return UNKNOWN
+    return float(min(singular[0] / singular[-1], UNKNOWN))
 
 
 def _basins(problem: Problem, solution: Solution) -> tuple[Basin, ...]:
