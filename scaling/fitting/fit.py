@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -223,7 +224,7 @@ def fit(
     domain = {name: [float(v.min()), float(v.max())] for name, v in (("N", runs.N), ("D", runs.D), ("C", runs.C))}
     warned += diagnose.review(certificate, value, fitted, scatter)
     if without is not None:
-        errors = None if draws is None else draws.std(0)
+        errors = None if draws is None else np.array([_spread(draw) or math.inf for draw in draws.T])
         warned += diagnose.influence(fitted, without, int(worst.sum()), runs.id[worst], errors)
     warned += diagnose.drift(fitted, found, intervals["exponents"].get("a", []), len(runs))
     for C in flops:
