@@ -1,13 +1,13 @@
-"""What the planning verbs share on the command line: the flags of hardware, place and price, and tables."""
+"""What the planning verbs share on the command line: the flags of hardware, place and price, and numbers as people say them."""
 
 from __future__ import annotations
 
 import argparse
 import math
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
+from scaling.cli._tables import print_table
 from scaling.hardware import BYTES
 from scaling.planning.cost.rates import (
     DEFAULT_ACCELERATOR,
@@ -139,58 +139,17 @@ def flops(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}".replace("e+", "e")
 
 
+def factor(value: float) -> str:
+    """How far off by a factor, as 1.25."""
+    return f"{value:.3g}" if value < 1e3 else "more than 1000"
+
+
 def amount(value: float | None, unit: str = "") -> str:
     """Money, energy, hours: thousands separated, three or more digits; a dash where missing."""
     if value is None:
         return "-"
     text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"${text}" if unit == "usd" else f"{text} {unit}".rstrip()
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as people say them."""
-    if seconds is None:
-        return "-"
-    for size, name in ((365.25 * 86400, "years"), (86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {name}"
-    return f"{seconds:.3g} s"
-
-
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", words: str = "") -> None:
-    """A table: the first column and those named in `words` left, numbers right; plain where the output is no terminal."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    terminal = sys.stdout.isatty()
-    table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False)
-    for index, column in enumerate(columns):
-        text = column in words.split(",")
-        table.add_column(column, justify="left" if text or index == 0 else "right", overflow="fold", no_wrap=not text)
-    for row in rows:
-        table.add_row(*[str(cell) for cell in row])
-    console = Console(width=None if terminal else 400, highlight=False, markup=False)
-    if title:
-        console.print(title, style="bold" if terminal else "")
-    console.print(table)
-
-
-def print_pairs(pairs: Iterable[tuple[str, str]], title: str = "") -> None:
-    """Name and value, one a line, wrapped only where the terminal ends."""
-    from rich.console import Console
-    from rich.table import Table
-
-    terminal = sys.stdout.isatty()
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold" if terminal else "", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in pairs:
-        table.add_row(name, value)
-    console = Console(width=None if terminal else 400, highlight=False, markup=False)
-    if title:
-        console.print(title, style="bold" if terminal else "")
-    console.print(table)
 
 
 def print_facts(facts: Iterable[Any]) -> None:

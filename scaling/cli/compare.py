@@ -100,7 +100,7 @@ def _objective(name: str, delta: float | None) -> Objective:
 
 
 def _print_errors(found: Comparison) -> None:
-    from scaling.cli._planning import print_table
+    from scaling.cli._tables import print_table
     from scaling.reporting.numbers import count, power
 
     cuts = [prediction.fold for prediction in max((c.hold_out for c in found.contenders), key=len)]
@@ -150,7 +150,7 @@ def _explain(contender: Contender) -> None:
 
 
 def _print_params(found: Comparison) -> None:
-    from scaling.cli._planning import print_pairs
+    from scaling.cli._tables import print_pairs
 
     pairs = [
         (contender.name, "  ".join(f"{name} {value:.5g}" for name, value in contender.params.items()))

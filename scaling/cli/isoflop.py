@@ -132,7 +132,7 @@ def _answer(C: float, first: Frontier | None, second: Frontier | None, law: Law 
 def _print_laws(
     first: Frontier | None, second: Frontier | None, law: Law | None, source: str, bias: Bias | None
 ) -> None:
-    from scaling.cli._planning import print_table
+    from scaling.cli._tables import print_table
 
     rows = [_frontier_row(f"Approach {found.approach}", found) for found in (first, second) if found is not None]
     if law is not None and hasattr(law, "exponents"):
@@ -156,7 +156,7 @@ def _frontier_row(name: str, found: Frontier) -> list[str]:
 
 
 def _print_vertices(found: Frontier) -> None:
-    from scaling.cli._planning import print_table
+    from scaling.cli._tables import print_table
     from scaling.reporting.numbers import count, power
 
     rows = []
@@ -193,7 +193,7 @@ def _spans(C: list[float], inside: list[bool]) -> list[tuple[float, float]]:
 
 
 def _print_bias(bias: Bias) -> None:
-    from scaling.cli._planning import print_table
+    from scaling.cli._tables import print_table
     from scaling.reporting.numbers import power
 
     rows = [[power(C), f"{100 * N:+.2f}%", f"{100 * D:+.2f}%"] for C, N, D in bias.errors]
@@ -202,7 +202,7 @@ def _print_bias(bias: Bias) -> None:
 
 
 def _print_answer(answer: dict[str, Any]) -> None:
-    from scaling.cli._planning import print_table
+    from scaling.cli._tables import print_table
     from scaling.reporting.numbers import count, power
 
     rows = [

@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from scaling.cli._tables import duration
+
 if TYPE_CHECKING:
     from scaling.training.sweep import Status
 
@@ -68,15 +70,3 @@ def _running(status: Status) -> Table:
             f"{spec.shape.N:,}", f"{spec.tokens:,}", f"{spec.C:.2e}", f"{event.step:,}/{spec.steps:,}", loss, rate
         )  # fmt: skip
     return table
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: 8 s, 3 min 20 s, 2 h 05 min, 3 d 4 h."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    if seconds < 86400:
-        return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
-    return f"{seconds // 86400} d {seconds % 86400 // 3600} h"

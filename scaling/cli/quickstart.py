@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling.cli import EXIT_FAILED_CELLS, emit_json
-from scaling.cli._planning import print_pairs, print_table
-from scaling.cli.progress import duration
+from scaling.cli._tables import duration, print_pairs, print_table
 
 if TYPE_CHECKING:
     from scaling.workflows import Answer

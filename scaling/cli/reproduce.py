@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int | None:
 
 
 def _print(study: Study) -> None:
-    from scaling.cli._planning import print_table
+    from scaling.cli._tables import print_table
 
     print(study.source)
     print()

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from scaling.cli import EXIT_FAILED_CELLS, emit_json
-from scaling.cli._planning import print_pairs, print_table
+from scaling.cli._tables import print_pairs, print_table
 
 EXAMPLES = """\
 examples:

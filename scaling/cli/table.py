@@ -58,13 +58,13 @@ def _summary(runs: Runs, path: Path | None) -> dict[str, object]:
 
 
 def _describe(runs: Runs) -> None:
-    from scaling.cli._planning import print_pairs
+    from scaling.cli._tables import print_pairs
 
     print_pairs(runs.describe().items())
 
 
 def _print(runs: Runs) -> None:
-    from scaling.cli._planning import print_table
+    from scaling.cli._tables import print_table
     from scaling.reporting.numbers import count, power
 
     errors = [None] * len(runs) if runs.loss_se is None else runs.loss_se
