@@ -179,7 +179,7 @@ _log_N = attrgetter("log_N")
 
 
 @lru_cache(maxsize=8)
-def _ladder(vocab: int, context: int) -> tuple[Shape, ...]:
+def _ladder(vocab: int, context: int) -> tuple[_Rung, ...]:
     """Every shape near the dial, smallest count first.
 
     It begins at depth 2: one block cannot look up what followed the last time, and the law of a family that begins with
