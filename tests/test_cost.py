@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -232,6 +232,17 @@ def test_efficiency_counts_the_failed_and_finds_the_front(tmp_path):
     assert report.fronts["C"] == (best.id,)
     assert pareto(report.runs, "usd") == (best.id,)
     assert accelerator_of([best, worse]) is None
+
+
+def test_efficiency_counts_every_clock(tmp_path):
+    run = record(tmp_path, 0, 2.0, 3600.0)
+    replace(run, compile_seconds=360.0, eval_seconds=720.0).write(tmp_path)
+    record(tmp_path, 1, 2.1, 3600.0)
+    report = efficiency(tmp_path, Rates.of(None, watts=100, pue=1.0, g_per_kwh=500, usd_per_hour=0.2))
+    assert report.hours == pytest.approx({"training": 2.0, "compiling": 0.1, "evaluating": 0.2})
+    assert report.total["device_hours"] == pytest.approx(2.3)
+    assert report.total["usd"] == pytest.approx(0.46)
+    assert "evaluating was not clocked in 1 of 2 runs" in report.obtained["device_hours"]
 
 
 def test_efficiency_without_a_clock_has_no_total(tmp_path):

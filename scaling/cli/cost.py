@@ -14,6 +14,7 @@ from typing import Any
 
 from scaling.cli import _planning as planning
 from scaling.cli import emit_json
+from scaling.cli._tables import duration, print_pairs, print_table
 from scaling.hardware import BYTES, Accelerator, Region
 
 EXAMPLES = """\
@@ -95,7 +96,7 @@ def _plan(args: argparse.Namespace) -> None:
         )
     _print_cost(spent, work)
     if memory is not None:
-        planning.print_table(("memory", "GB", "devices"), memory.rows(rates.memory_gb))
+        print_table(("memory", "GB", "devices"), memory.rows(rates.memory_gb))
     planning.print_facts(rates.facts)
     return None
 
@@ -104,7 +105,7 @@ def _print_cost(spent: Any, work: Any) -> None:
     rows = [
         ("FLOPs", f"{planning.flops(spent.flops)}{work.note}", "flops"),
         ("device-hours", f"{planning.amount(spent.device_hours)} on {spent.rates.accelerator or 'this device'}", ""),
-        ("wall-clock", f"{planning.duration(spent.seconds)} on {spent.devices:,} device{'s'[: spent.devices > 1]}", ""),
+        ("wall-clock", f"{duration(spent.seconds)} on {spent.devices:,} device{'s'[: spent.devices > 1]}", ""),
         ("dollars", planning.amount(spent.usd, "usd"), "usd"),
         ("energy", planning.amount(spent.kwh, "kWh"), "kwh"),
         ("CO2e", planning.amount(spent.kg_co2e, "kg"), "kg_co2e"),
@@ -113,7 +114,7 @@ def _print_cost(spent: Any, work: Any) -> None:
         ("  embodied", planning.amount(spent.kg_embodied, "kg"), "kg_embodied"),
     ]
     why = {field: f"  ({reason})" for field, reason in spent.missing.items()}
-    planning.print_pairs([(name, text + why.get(field, "")) for name, text, field in rows])
+    print_pairs([(name, text + why.get(field, "")) for name, text, field in rows])
 
 
 def _grid(args: argparse.Namespace, grid: Any) -> None:
@@ -132,7 +133,7 @@ def _grid(args: argparse.Namespace, grid: Any) -> None:
     if args.json:
         return emit_json({**spent.to_json(), "runs": len(specs), "grid": grid.name})
     _print_cost(spent, work)
-    planning.print_pairs([("planned", f"{len(specs)} runs of {grid.name}, exact FLOPs, none trained yet")])
+    print_pairs([("planned", f"{len(specs)} runs of {grid.name}, exact FLOPs, none trained yet")])
     planning.print_facts(rates.facts)
     return None
 
@@ -153,13 +154,21 @@ def _records(args: argparse.Namespace) -> None:
         return emit_json({**report.to_json(), **spent})
     heads = ("", "runs", "FLOPs", "device-hours", "usd", "kWh", "kg CO2e")
     groups = (("finished", report.done), ("failed", report.failed), ("all", report.total))
-    planning.print_table(
+    print_table(
         heads,
         [(name, f"{group['runs']:.0f}", planning.flops(group["C"]), *(planning.amount(group[axis]) for axis in AXES[1:]))
          for name, group in groups],
         title=f"{report.folder} on {', '.join(report.devices) or 'a device that the records do not name'}",
     )  # fmt: skip
-    planning.print_pairs([(name, how) for name, how in report.obtained.items()], "how each was obtained")
+    names = {"C": "FLOPs", "device_hours": "device-hours", "usd": "dollars", "kwh": "energy", "kg_co2e": "CO2e"}
+    print_pairs(
+        [
+            (f"  {part}", planning.amount(hours, "h" if hours is not None else "not clocked"))
+            for part, hours in report.hours.items()
+        ],
+        "device-hours of all runs",
+    )
+    print_pairs([(names[axis], how) for axis, how in report.obtained.items()], "how each was obtained")
     if args.report:
         _print_runs(report)
     planning.print_facts(rates.facts)
@@ -189,7 +198,7 @@ def _print_runs(report: Any) -> None:
         amounts = [planning.amount(each.axis(axis)) for axis in AXES[1:]]
         fronts = [axis for axis in AXES if each.id in report.fronts[axis]]
         rows.append((each.id, each.status, *counts, loss, *amounts, ", ".join(fronts) or "-"))
-    planning.print_table(heads, rows, title="runs", words="status,on the Pareto front of")
+    print_table(heads, rows, title="runs", words="status,on the Pareto front of")
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -200,7 +209,7 @@ def _list(args: argparse.Namespace) -> None:
         rows = {"accelerators": [asdict(chip) for chip in chips], "regions": [asdict(place) for place in places]}
         return emit_json(rows)
     rates = ("fp32", "tf32", "bf16", "fp8", "int8")
-    planning.print_table(
+    print_table(
         ("accelerator", *rates, "GB", "TB/s", "W"),
         [
             (
@@ -212,7 +221,7 @@ def _list(args: argparse.Namespace) -> None:
         ],
         title="TFLOP/s, dense",
     )
-    planning.print_table(
+    print_table(
         ("accelerator", "on demand", "committed", "spot", "priced", "source of the rates"),
         [
             (
@@ -221,19 +230,16 @@ def _list(args: argparse.Namespace) -> None:
                 _show(chip.usd_committed, chip.usd_committed_high),
                 _show(chip.usd_spot),
                 chip.price_date or "-",
-                f"{chip.source}, {chip.source_date}",
+                _cited(chip),
             )
             for chip in chips
         ],
         title="dollars a device-hour",
         words="source of the rates",
     )
-    planning.print_table(
+    print_table(
         ("region", "kind", "g CO2e/kWh", "PUE", "source"),
-        [
-            (each.name, each.kind, _show(each.g_per_kwh), _show(each.pue), f"{each.source}, {each.source_date}")
-            for each in places
-        ],
+        [(each.name, each.kind, _show(each.g_per_kwh), _show(each.pue), _cited(each)) for each in places],
         words="kind,source",
     )
     return None
@@ -241,3 +247,7 @@ def _list(args: argparse.Namespace) -> None:
 
 def _show(value: float | None, high: float | None = None) -> str:
     return "-" if value is None else f"{value:g}" + (f" to {high:g}" if high else "")
+
+
+def _cited(row: Accelerator | Region) -> str:
+    return ", ".join(filter(None, (row.source, row.source_date)))

@@ -5,7 +5,7 @@ Schwartz et al. 2020, "Green AI", ask that a result stands beside the work that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from scaling.runs import Run, record_paths
 
 #: Costs that the Pareto front of loss is drawn against.
 AXES = ("C", "device_hours", "usd", "kwh", "kg_co2e")
+#: What a record's hours are made of, by the field of its clock.
+PARTS = {"training": "seconds", "compiling": "compile_seconds", "evaluating": "eval_seconds"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class RunCost:
     C: int
     loss: float | None
     cost: Cost | None
+    hours: dict[str, float | None]
 
     def axis(self, name: str) -> float | None:
         """One of AXES; None where not known."""
@@ -41,7 +44,10 @@ class RunCost:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """The report of R runs: totals (the failed apart, and with them), how each number was obtained, Pareto fronts."""
+    """The report of R runs: totals (the failed apart, and with them), how each number was obtained, Pareto fronts.
+
+    `hours` are the device-hours of each of PARTS over all runs; None where no record has that clock.
+    """
 
     folder: str
     devices: tuple[str, ...]
@@ -49,6 +55,7 @@ class Efficiency:
     done: dict[str, float | None]
     failed: dict[str, float | None]
     total: dict[str, float | None]
+    hours: dict[str, float | None]
     obtained: dict[str, str]
     fronts: dict[str, tuple[str, ...]]
     rates: Rates
@@ -107,6 +114,7 @@ def efficiency(path: str | Path, rates: Rates) -> Efficiency:
         devices=devices,
         runs=runs,
         **{name: _total(group) for name, group in groups.items()},
+        hours={part: _known_sum(run.hours[part] for run in runs) for part in PARTS},
         obtained=_obtained(records, rates),
         fronts={axis: pareto(groups["done"], axis) for axis in AXES},
         rates=rates,
@@ -125,11 +133,16 @@ def pareto(runs: Sequence[RunCost], axis: str) -> tuple[str, ...]:
 
 
 def _run_cost(record: Run, rates: Rates) -> RunCost:
-    clocked = None
-    if record.seconds is not None:
-        hours = (record.seconds + (record.compile_seconds or 0.0)) / 3600
-        clocked = of_hours(rates, hours, flops=float(record.C)) if hours > 0 else None
-    return RunCost(record.id, record.status, record.N, record.D, record.C, record.loss, clocked)
+    hours = {part: None if (clock := getattr(record, name)) is None else clock / 3600 for part, name in PARTS.items()}
+    whole = None if hours["training"] is None else _known_sum(hours.values())
+    spent = of_hours(rates, whole, flops=float(record.C)) if whole else None
+    return RunCost(record.id, record.status, record.N, record.D, record.C, record.loss, spent, hours)
+
+
+def _known_sum(values: Iterable[float | None]) -> float | None:
+    """The sum of those that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def _total(runs: Sequence[RunCost]) -> dict[str, float | None]:
@@ -143,7 +156,11 @@ def _total(runs: Sequence[RunCost]) -> dict[str, float | None]:
 
 def _obtained(records: Sequence[Run], rates: Rates) -> dict[str, str]:
     unclocked = [record.id for record in records if record.seconds is None]
-    hours = "measured: each record's own clock, compilation included"
+    hours = f"measured: each record's own clocks of {', '.join(PARTS)}, added up"
+    for part in ("compiling", "evaluating"):
+        absent = sum(getattr(record, PARTS[part]) is None for record in records)
+        if absent:
+            hours += f"; {part} was not clocked in {absent} of {len(records)} runs, where the hours are without it"
     if unclocked:
         hours += f"; missing for {len(unclocked)} of {len(records)} runs ({', '.join(unclocked[:3])}), so no total"
     power = "missing: give --watts" if rates.watts is None else "estimated: hours x average watts x server factor x PUE"
