@@ -12,9 +12,9 @@ from scaling.hardware import Accelerator, Region
 DEFAULT_ACCELERATOR = "h100-sxm"
 DEFAULT_MFU = 0.4
 DEFAULT_REGION = "us"
-#: Google's fleet; the industry's mean is 1.58 (Uptime Institute 2023), sites built for AI 1.14 (Epoch AI 2024).
+#: Google's fleet; the industry's mean is 1.58 (Uptime Institute 2023), sites built for AI 1.14 (Epoch AI).
 DEFAULT_PUE = 1.1
-#: Server over chips: the H100's (Epoch AI 2024), where a chip's own is not known.
+#: Server over chips: the H100's (Epoch AI, as compiled 2026-11), where a chip's own is not known.
 DEFAULT_SERVER_FACTOR = 1.82
 #: Years and busy share over which a device's manufacture is spread (Luccioni et al. 2023, section 4.1).
 LIFETIME_YEARS, LIFETIME_UTILISATION = 6.0, 0.85
@@ -267,7 +267,7 @@ def _power(
     factor = server or chip.server_factor or DEFAULT_SERVER_FACTOR
     origin = "given" if server else "Epoch AI" if chip.server_factor else "assumed: the H100's"
     facts.append(Fact("power", f"{chip.watts:g} W x {share:g} average draw", chip.source, chip.source_date))
-    facts.append(Fact("server over chip", f"x {factor:g}", origin, "" if server else "2024"))
+    facts.append(Fact("server over chip", f"x {factor:g}", origin))
     return chip.watts * share, factor
 
 
@@ -286,7 +286,7 @@ def _pue(place: Region, pue: float | str | None, regions: str | Path | None, fac
     if place.pue is not None:
         facts.append(Fact("PUE", f"{place.pue:g}", place.source, place.source_date))
         return place.pue
-    facts.append(Fact("PUE", f"{DEFAULT_PUE:g}", "assumed: Google's fleet (the industry's mean is 1.58)", "2023"))
+    facts.append(Fact("PUE", f"{DEFAULT_PUE:g}", "assumed: Google's fleet (the industry's mean is 1.58)", "2024-12"))
     return DEFAULT_PUE
 
 
