@@ -12,6 +12,7 @@ from typing import Any
 
 from scaling.cli import _planning as planning
 from scaling.cli import emit_json
+from scaling.cli._tables import duration, print_pairs, print_table
 
 EXAMPLES = """\
 examples:
@@ -137,7 +138,7 @@ def _print(found: Any) -> None:
         ("C, training FLOPs", planning.flops(found.C), "C", planning.flops),
         ("loss, nats a token", f"{found.loss:.4f}", "loss", lambda value: "-" if value is None else f"{value:.4f}"),
         ("device-hours", planning.amount(found.cost.device_hours), "device_hours", planning.amount),
-        ("wall-clock", f"{planning.duration(found.cost.seconds)} on {found.cost.devices:,}", "", _plain),
+        ("wall-clock", f"{duration(found.cost.seconds)} on {found.cost.devices:,}", "", _plain),
         ("dollars", planning.amount(found.total_usd, "usd"), "usd", lambda value: planning.amount(value, "usd")),
         ("energy, kWh", planning.amount(found.cost.kwh), "kwh", planning.amount),
         ("kg CO2e", planning.amount(found.cost.kg_co2e), "kg_co2e", planning.amount),
@@ -151,18 +152,18 @@ def _print(found: Any) -> None:
         shape = found.shape
         dims = f"depth {shape.depth}, width {shape.width}, {shape.heads} heads, {shape.N:,} parameters"
         rows.insert(1, ("shape", dims, "", _plain))
-    planning.print_table(
+    print_table(
         columns,
         [(name, text, *([_band(bands.get(key), show)] if bands else [])) for name, text, key, show in rows],
         title=title,
     )
     if found.warnings:
-        planning.print_pairs([("!", warning) for warning in found.warnings])
+        print_pairs([("!", warning) for warning in found.warnings])
     if found.flat:
         bands = {share: " to ".join(map(planning.count, band)) for share, band in found.flat.items()}
-        planning.print_pairs([("flat", "; ".join(f"{band} costs < {share}" for share, band in bands.items()))])
+        print_pairs([("flat", "; ".join(f"{band} costs < {share}" for share, band in bands.items()))])
     if found.off:
-        planning.print_table(
+        print_table(
             ("off by", "N", "loss", "compute lost"),
             [
                 (f"{row['k']:g} x", planning.count(row["N"]), _loss(row["loss"]), f"{row['compute_lost']:.1%}")
@@ -170,9 +171,9 @@ def _print(found: Any) -> None:
             ],
         )
     if len(found.used) > 1:
-        planning.print_pairs([("budgets used", ", ".join(f"{name} {share:.1%}" for name, share in found.used.items()))])
+        print_pairs([("budgets used", ", ".join(f"{name} {share:.1%}" for name, share in found.used.items()))])
     if found.uncertainty:
-        planning.print_pairs([("uncertainty", _uncertainty(found.uncertainty))])
+        print_pairs([("uncertainty", _uncertainty(found.uncertainty))])
 
 
 def _uncertainty(split: Any) -> str:
@@ -184,10 +185,9 @@ def _uncertainty(split: Any) -> str:
     ranges = (
         f"price {split['price_range'][0]:.3g} to {split['price_range'][1]:.3g} $/h, utilisation {low:.2f} to {high:.2f}"
     )
-    how = "assumed" if split["assumed"] else "given"
     return (
         f"{split['dominant']} dominates the {split['quantity']} ({split['level']:.0%}: {', '.join(parts)}{together}; "
-        f"{ranges}, {how})"
+        f"{ranges}; assumed: {', '.join(split['assumptions'])})"
     )
 
 
@@ -219,4 +219,4 @@ def _print_levers(levers: Any) -> None:
         for lever in levers
     ]
     columns = ("lever", "loss", "dollars", "kWh", "kg CO2e", "how")
-    planning.print_table(columns, rows, title="what if: change against the plan above", words="how")
+    print_table(columns, rows, title="what if: change against the plan above", words="how")

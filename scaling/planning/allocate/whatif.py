@@ -132,6 +132,9 @@ def _laws(subject: Subject, plan: Allocation, rates: Rates, asked: Mapping[str, 
         how = "fit `moe-sparse` or `moe-granular`; FLOPs count active parameters, memory all (--total-over-active)"
         levers.append(unknown("mixture of experts", how))
     levers.append(
-        unknown("distil from a teacher", "no distillation law with coefficients that could be checked is at hand")
+        unknown(
+            "distil from a teacher",
+            "the student's coefficients of the distillation law (Busbridge et al. 2025) could not be checked, so none are used",
+        )
     )
     return levers
