@@ -14,6 +14,7 @@ from typing import Any
 
 from scaling.cli import _planning as planning
 from scaling.cli import emit_json
+from scaling.cli._tables import print_pairs, print_table
 
 EXAMPLES = """\
 examples:
@@ -51,25 +52,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int | None:
     """Print the design, or what the runs can tell."""
-    import numpy as np
-
-    from scaling.planning.design import NOISE, Target, check, design, implied_noise
-    from scaling.planning.design.at_hand import AtHand
+    from scaling.planning.design import AtHand, Target, check, design, noise_of, resampled
 
     _require(args)
     subject = _prior(args)
     hand = None if args.runs is None else AtHand.read(args.runs)
     currency = subject.currency if hand is None else hand.currency
-    laws = None
-    if subject.draws is not None:
-        rows = np.unique(np.linspace(0, len(subject.draws) - 1, 24).astype(int))
-        laws = [subject.law, *(type(subject.law)(*map(float, subject.draws[row])) for row in rows)]
     target = Target(args.target, args.at, currency)
-    measured = None if hand is None else hand.noise(subject.law if args.prior else None)
-    if hand is not None and hand.loss is not None and subject.draws is not None:
-        measured = implied_noise(subject.law, subject.drawn(), target, hand.N, hand.D), "as the fit's resamples show"
-    noise, origin = (args.noise, "given") if args.noise else measured or (NOISE, "assumed")
-    options: dict[str, Any] = {"prior": subject.law, "laws": laws, "noise": noise}
+    trusted = args.prior is not None
+    noise, origin = (args.noise, "given") if args.noise else noise_of(subject, hand, target, trusted)
+    options: dict[str, Any] = {"prior": subject.law, "laws": resampled(subject), "noise": noise}
     about = f"prior: {subject.label}; noise {noise:.2%} of a loss, {origin}; {currency}"
     if args.check:
         assert hand is not None
@@ -127,15 +119,12 @@ _NAMES = {"N": "N*", "ratio": "D*/N*", "loss": "the loss"}
 
 def _sentence(expected: Any) -> str:
     value = {"N": planning.count, "ratio": lambda x: f"{x:.3g}", "loss": lambda x: f"{x:.4f}"}[expected.target]
+    known, worst = planning.factor(expected.factor), planning.factor(expected.worst)
     return (
         f"{_NAMES[expected.target]} at {planning.flops(expected.C)} FLOPs, {expected.decades:.1f} decades beyond the "
-        f"largest run, to within x/ {_factor(expected.factor)} (90%; {_factor(expected.worst)} under nine in ten plausible "
+        f"largest run, to within x/ {known} (90%; {worst} under nine in ten plausible "
         f"laws; the prior says {value(expected.value)})"
     )
-
-
-def _factor(value: float) -> str:
-    return f"{value:.3g}" if value < 1e3 else "more than 1000"
 
 
 def _show_check(expected: Any, source: str, about: str, as_json: bool) -> None:
@@ -152,10 +141,10 @@ def _show_check(expected: Any, source: str, about: str, as_json: bool) -> None:
         ),
         ("if the law holds", about),
     ]
-    planning.print_pairs(pairs, source)
+    print_pairs(pairs, source)
     if not expected.answers:
         advice = "`scaling design RUNS --at C --flops X` says which runs to add; the spread of D/N counts most."
-        planning.print_pairs([("remedy", advice)])
+        print_pairs([("remedy", advice)])
     return None
 
 
@@ -164,7 +153,7 @@ def _judge(condition: float) -> str:
 
 
 def _show_design(found: Any, about: str, out: Path | None) -> None:
-    planning.print_table(
+    print_table(
         ("FLOPs a run", "N", "depth", "width", "D", "D/N", "runs"),
         [
             (
@@ -182,12 +171,15 @@ def _show_design(found: Any, about: str, out: Path | None) -> None:
     )
     pairs = [("will tell", _sentence(found.expected))]
     if found.before is not None:
-        pairs.append(("at hand", f"x/ {_factor(found.before.factor)} now"))
+        pairs.append(("at hand", f"x/ {planning.factor(found.before.factor)} now"))
     if found.even is not None:
         even = found.even
         pairs.append(
-            ("even grid", f"x/ {_factor(even.factor)} with {even.runs} runs, {planning.flops(even.flops)} FLOPs")
+            (
+                "even grid",
+                f"x/ {planning.factor(even.factor)} with {even.runs} runs, {planning.flops(even.flops)} FLOPs",
+            )
         )
     pairs.append(("if the law holds", about))
     pairs.append(("grid", f"{out}" if out else "not written: -o grid.toml writes what `scaling sweep` takes"))
-    planning.print_pairs(pairs)
+    print_pairs(pairs)

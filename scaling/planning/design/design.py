@@ -12,6 +12,7 @@ import numpy as np
 from scaling.fitting.laws import Chinchilla, Law
 from scaling.grid import Grid, IsoFlop
 from scaling.planning.allocate import Currency, Line, Problem
+from scaling.planning.design.at_hand import NOISE
 from scaling.planning.design.cells import Cell, buildable, candidates
 from scaling.planning.design.information import Z90, Target, condition_number, plausible, standard_error
 from scaling.planning.design.optimal import Objective, whole_runs
@@ -19,8 +20,6 @@ from scaling.planning.design.optimal import Objective, whole_runs
 #: The prior law where nothing is known: bytes of Python with the default recipe, measured at 1e12 FLOPs (best near N 61k,
 #: loss 1.75) and at 4e12 (121k, 1.52), 2026, with both exponents at .35, between Hoffmann's and Besiroglu's.
 BYTES = Chinchilla(E=0.652, A=27.0, B=97.3, alpha=0.35, beta=0.35)
-#: Seed noise of a small run's loss, relative: .002 of 1.77 to .010 of 1.91 on bytes at 1e12 FLOPs.
-NOISE = 0.004
 
 
 @dataclass(frozen=True)
