@@ -24,6 +24,7 @@ VERBS = {
     "compare": "law against law on held-out compute",
     "allocate": "the best N and D for a budget",
     "design": "which runs to train next",
+    "autopilot": "design, sweep, fit, until the answer is sharp enough",
     "cost": "dollars, hours, kWh and kg CO2e of training and serving",
     "plot": "one figure to a file",
     "report": "figures, law and answer as one page",

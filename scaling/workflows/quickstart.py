@@ -1,4 +1,4 @@
-"""What needs both halves, training and fitting: quickstart."""
+"""quickstart: train the grid that comes with the package, fit it, draw it, answer."""
 
 from __future__ import annotations
 
