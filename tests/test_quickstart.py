@@ -40,6 +40,11 @@ def test_everything_is_written_and_agrees(tiny, tmp_path, monkeypatch, capsys):
             assert (folder / "figures" / f"{name}.{kind}").stat().st_size > 2000
     assert (folder / "report.html").stat().st_size > 10_000
 
+    assert main(["fit", str(folder / "runs"), "-o", str(tmp_path / "fit.json"), "--json"]) == 0
+    beside = json.loads(capsys.readouterr().out)
+    assert beside["params"] == pytest.approx(fit.params)
+    assert beside["approach2"]["a"] == pytest.approx(answer["approach2"]["a"])
+
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*.json")}
     assert main(["quickstart", "--out", str(folder)]) == 0  # again: nothing is trained twice
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*.json")}

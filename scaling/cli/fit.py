@@ -16,6 +16,7 @@ from scaling.cli import _runs, emit_json
 
 if TYPE_CHECKING:
     from scaling.fitting.fit import Fit
+    from scaling.fitting.isoflop import Frontier
     from scaling.fitting.objective import Objective
     from scaling.runs import Runs
 
@@ -94,9 +95,44 @@ def _fit(args: argparse.Namespace) -> None:
     if args.json:
         payload = {key: value for key, value in found.to_json().items() if key != "draws"}
         extra = {"profiles": {p.name: {"level": p.level, "interval": p.interval} for p in held}} if held else {}
-        return emit_json(payload | extra | {"path": str(path)})
+        beside = _frontier(runs)
+        approach2 = None if beside is None else beside.to_json()
+        return emit_json(payload | extra | {"path": str(path), "approach2": approach2})
     _print(found, {p.name: p.interval for p in held})
+    _print_beside(found, _frontier(runs))
     print(f"written to {path}")
+
+
+def _frontier(runs: Runs) -> Frontier | None:
+    """Approach 2 on the same runs; None where they are not isoFLOP curves."""
+    from scaling.fitting.isoflop import approach2
+
+    try:
+        return approach2(runs)
+    except ValueError:
+        return None
+
+
+def _print_beside(found: Fit, frontier: Frontier | None) -> None:
+    """N* of each budget by its parabola and by the law, and the two exponents, side by side."""
+    from rich.console import Console
+
+    if frontier is None:
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    mean = "" if found.exponents is None else f", the law {found.exponents[0]:.3f}"
+    console.print(f"\nApproach 2 beside: N* ~ C^{frontier.a:.3f}{mean}", markup=False)
+    table = _table("budget", "N* by parabola", "its loss", "law there", "left out")
+    for vertex in frontier.vertices:
+        if vertex.N is None or vertex.D is None or vertex.loss is None:
+            table.add_row(f"{vertex.C:.3g}", "", "", "", vertex.left_out or "")
+            continue
+        try:
+            there = f"{float(found.law.loss(vertex.N, vertex.D)):.4f}"
+        except TypeError:  # the law needs further columns, which a vertex has not
+            there = ""
+        table.add_row(f"{vertex.C:.3g}", f"{vertex.N:.4g}", f"{vertex.loss:.4f}", there, vertex.left_out or "")
+    console.print(table)
 
 
 def _found(runs: Runs, args: argparse.Namespace) -> Fit:
