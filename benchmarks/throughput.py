@@ -24,7 +24,7 @@ from pathlib import Path
 
 SIZES = ((2, 32, 1024), (4, 88, 2048), (6, 192, 4096))  # depth, width, batch in tokens: N about 4e4, 4e5, 3e6
 CONTEXT = 64
-REPEATS, SECONDS = 5, 2.0
+REPEATS, SECONDS = 5, 1.0
 CONTENDERS = ("scaling", "torch", "torch compiled")
 
 

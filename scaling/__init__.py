@@ -49,7 +49,7 @@ _NAMES = {
 }
 _HOME = {name: f"scaling.{module}" for module, names in _NAMES.items() for name in names.split()}
 
-__all__ = sorted(_HOME)
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

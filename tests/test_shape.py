@@ -1,5 +1,6 @@
 """Counts of a shape against the arrays of a built model, and the ladder."""
 
+import itertools
 import math
 
 import jax
@@ -16,7 +17,7 @@ SHAPES = [Shape.of_depth(1), Shape.of_depth(3, vocab=300, context=32), Shape(2, 
 def test_counts_are_those_of_the_arrays(shape):
     params = jax.eval_shape(lambda key: model.init(shape, key), jax.random.key(0))
     size = {name: math.prod(leaf.shape) for name, leaf in params.items()}
-    assert shape.N == sum(size.values())
+    assert sum(size.values()) == shape.N
     assert shape.N_embedding == size["embed"]
     assert shape.N_head == size["head"]
     assert shape.N_matmul == sum(size[name] for name in ("qkv", "out", "up", "down", "head"))
@@ -67,12 +68,12 @@ def test_near_finds_a_neighbour_all_along_the_ladder():
     targets = np.geomspace(5e3, 1e9, 60)
     found = [Shape.near(N) for N in targets]
     assert max(abs(math.log(shape.N / N)) for shape, N in zip(found, targets)) < math.log(1.2)
-    assert all(small.N <= large.N for small, large in zip(found, found[1:]))
+    assert all(small.N <= large.N for small, large in itertools.pairwise(found))
 
 
 def test_the_dial_rises_in_everything():
     dial = [Shape.of_depth(depth) for depth in range(1, 40)]
-    assert all(a.width <= b.width and a.N < b.N for a, b in zip(dial, dial[1:]))
+    assert all(a.width <= b.width and a.N < b.N for a, b in itertools.pairwise(dial))
     assert all(shape.head_width % 2 == 0 for shape in dial)
 
 

@@ -85,9 +85,11 @@ def plan(grid: Grid, folder: str | Path) -> Plan:
     """
     folder = Path(folder)
     _require_same(folder / "grid.toml", grid)
-    begun = _digest_begun(folder)
-    corpus = None if begun else Corpus.of(grid.corpus)
-    specs = grid.specs(begun or corpus.digest)
+    digest, corpus = _digest_begun(folder), None
+    if digest is None:
+        corpus = Corpus.of(grid.corpus)
+        digest = corpus.digest
+    specs = grid.specs(digest)
     records = {path.stem: Run.read(path) for path in record_paths(folder)}
     wanted = {spec.id for spec in specs}
     strangers = {id: run for id, run in records.items() if id not in wanted}
@@ -95,10 +97,10 @@ def plan(grid: Grid, folder: str | Path) -> Plan:
     own = {id: run for id, run in records.items() if id in wanted}
     missing = [spec for spec in specs if spec.id not in own]
     if missing and corpus is None:
-        corpus = Corpus.of_digest(missing[0].digest, grid.corpus)
-    if missing:
+        corpus = Corpus.of_digest(digest, grid.corpus)
+    if missing and corpus:
         _require_enough_text(grid, corpus, missing)
-    return Plan(grid, folder, specs[0].digest, corpus, specs, own, len(strangers))
+    return Plan(grid, folder, digest, corpus, specs, own, len(strangers))
 
 
 def _require_enough_text(grid: Grid, corpus: Corpus, specs: Sequence[RunSpec]) -> None:
