@@ -8,6 +8,7 @@ Interrupted, it goes on where it stopped when given again.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from scaling.cli import EXIT_FAILED_CELLS, emit_json
 from scaling.cli._tables import duration, print_pairs, print_table
 
 if TYPE_CHECKING:
+    from scaling.fitting.isoflop import Frontier
+    from scaling.fitting.laws import Law
     from scaling.workflows import Answer
 
 EXAMPLES = """\
@@ -69,15 +72,37 @@ def _payload(answer: Answer, seconds: float) -> dict[str, Any]:
         "failed": [{"id": run.id, "reason": run.reason} for run in answer.plan.failed],
         "seconds": seconds,
         "law": {"law": answer.fit.to_json()["law"], "params": answer.fit.params},
-        "approach2": answer.frontier.to_json(),
+        "approach2": answer.frontier.to_json() if answer.frontier else None,
         "allocation": answer.allocation.to_json(),
     }
 
 
 def _print(answer: Answer, seconds: float) -> None:
-    law = answer.fit.law
+    if answer.frontier:
+        _print_vertices(answer.frontier, answer.fit.law)
+    else:
+        print(f"scaling: warning: no Approach 2: {answer.no_frontier}", file=sys.stderr)
+    N, D = answer.allocation.N, answer.allocation.D
+    print()
+    print(
+        "L(N, D) = E + A/N^alpha + B/D^beta with " + ", ".join(f"{k} = {v:.4g}" for k, v in answer.fit.params.items())
+    )
+    print(
+        f"With {answer.allocation.C:.2e} FLOPs, ten times the largest budget here, the law would train N = {N:,.0f} on "
+        f"D = {D:,.0f} tokens and expects a loss of {answer.allocation.loss:.3f}."
+    )
+    for warned in answer.fit.warnings:
+        print(f"scaling: warning: {warned.name}: {warned.message} {warned.remedy}", file=sys.stderr)
+    print()
+    named = (("page", answer.page_path), ("report", answer.report_path), ("figures", answer.folder / "figures"))
+    last = (("fit", answer.fit_path), ("runs", answer.folder / "runs"))
+    print_pairs([(name, str(path)) for name, path in (*named, *last)])
+    print(f"\n{len(answer.runs)} runs, {duration(seconds)} in all.")
+
+
+def _print_vertices(frontier: Frontier, law: Law) -> None:
     rows = []
-    for vertex in answer.frontier.vertices:
+    for vertex in frontier.vertices:
         if vertex.N is None or vertex.D is None or vertex.loss is None:
             rows.append([f"{vertex.C:.2e}", vertex.runs, *[""] * 5, vertex.left_out])
             continue
@@ -92,21 +117,3 @@ def _print(answer: Answer, seconds: float) -> None:
         rows.append([f"{vertex.C:.2e}", vertex.runs, *found, vertex.left_out or ""])
     columns = ("budget, FLOPs", "runs", "N*", "D*", "D*/N*", "loss", "law says", "note")
     print_table(columns, rows, "isoFLOP curves: the minimum of each", words="note")
-    N, D = answer.allocation.N, answer.allocation.D
-    print()
-    print(
-        "L(N, D) = E + A/N^alpha + B/D^beta with " + ", ".join(f"{k} = {v:.4g}" for k, v in answer.fit.params.items())
-    )
-    print(
-        f"With {answer.allocation.C:.2e} FLOPs, ten times the largest budget here, the law would train N = {N:,.0f} on "
-        f"D = {D:,.0f} tokens and expects a loss of {answer.allocation.loss:.3f}."
-    )
-    print()
-    named = (
-        ("page", answer.page_path),
-        ("report", answer.report_path),
-        ("figures", answer.folder / "figures"),
-        ("fit", answer.fit_path),
-    )
-    print_pairs([*((name, str(path)) for name, path in named), ("runs", str(answer.folder / "runs"))])
-    print(f"\n{len(answer.runs)} runs, {duration(seconds)} in all.")

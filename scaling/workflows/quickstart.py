@@ -21,12 +21,16 @@ ASKED = 10.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What a quickstart found: the runs, the law fitted to them, Approach 2, what to train next, and where it lies."""
+    """What a quickstart found: the runs, the law fitted to them, Approach 2, what to train next, and where it lies.
+
+    `frontier` is None where the curves have too few usable minima; `no_frontier` says why.
+    """
 
     plan: Plan
     runs: Runs
     fit: Fit
-    frontier: Frontier
+    frontier: Frontier | None
+    no_frontier: str | None
     allocation: Allocation
     folder: Path
 
@@ -65,10 +69,17 @@ def quickstart(
     plan = sweep(grid or quickstart_grid(), folder / "runs", executor, watch)
     runs = Runs.read(folder / "runs")
     law = fit(runs)
-    answer = Answer(plan, runs, law, approach2(runs), _next(runs, law), folder)
+    answer = Answer(plan, runs, law, *_frontier(runs), _next(runs, law), folder)
     law.write(answer.fit_path)
     _report(answer)
     return answer
+
+
+def _frontier(runs: Runs) -> tuple[Frontier | None, str | None]:
+    try:
+        return approach2(runs), None
+    except ValueError as why:
+        return None, str(why)
 
 
 def _next(runs: Runs, law: Fit) -> Allocation:
