@@ -109,7 +109,9 @@ def _pair(panel: Axes, x: np.ndarray, y: np.ndarray, best_x: float, best_y: floa
     descending = np.sort(density, axis=None)[::-1]
     mass = np.cumsum(descending) / descending.sum()
     half, most = (descending[np.searchsorted(mass, share)] for share in (0.5, 0.9))
-    middle_x, middle_y = (np.sqrt(e[1:]) * np.sqrt(e[:-1]) if e[0] > 0 else (e[1:] + e[:-1]) / 2 for e in (edges_x, edges_y))
+    middle_x, middle_y = (
+        np.sqrt(e[1:]) * np.sqrt(e[:-1]) if e[0] > 0 else (e[1:] + e[:-1]) / 2 for e in (edges_x, edges_y)
+    )
     if most < half < density.max():
         levels = (most, half, density.max())
         panel.contourf(middle_x, middle_y, density.T, levels, colors=[style.series(0) + "55", style.series(0) + "aa"])
