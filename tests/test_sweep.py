@@ -127,12 +127,20 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(grid, corpus, tmp_path):
     """The whole command in a process of its own, interrupted while it trains, then finished."""
     long = replace(grid, curves=tuple(replace(curve, budget=curve.budget * 120) for curve in grid.curves), epochs=1000)
     (tmp_path / "grid.toml").write_text(long.toml())
-    command = [sys.executable, "-m", "scaling", "sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "runs")]
+    start = (  # a test run in the background of a shell inherits an ignored SIGINT
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from scaling.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", start, "sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "runs")]
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     deadline = time.time() + 120
-    while not list(tmp_path.glob("runs/*.json")) and time.time() < deadline:
+    while not record_paths(tmp_path / "runs") and time.time() < deadline:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
     _, complaint = process.communicate(timeout=60)
