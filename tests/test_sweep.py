@@ -125,7 +125,7 @@ def test_a_diverged_cell_is_failed_and_the_rest_is_trained(grid, tmp_path):
 
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(grid, corpus, tmp_path):
     """The whole command in a process of its own, interrupted while it trains, then finished."""
-    long = replace(grid, curves=tuple(replace(curve, budget=curve.budget * 120) for curve in grid.curves), epochs=1000)
+    long = replace(grid, curves=tuple(replace(curve, budget=curve.budget * 40) for curve in grid.curves), epochs=1000)
     (tmp_path / "grid.toml").write_text(long.toml())
     start = (  # a test run in the background of a shell inherits an ignored SIGINT
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
