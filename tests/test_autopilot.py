@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from here import Here
 
 from scaling.cli import main
 from scaling.fitting.fit import Fit
@@ -14,30 +15,12 @@ from scaling.planning.allocate import Currency
 from scaling.planning.design import BYTES, Target
 from scaling.runs import Run, record_paths
 from scaling.training.executors import Event
-from scaling.training.train import train
 from scaling.workflows import autopilot
 from scaling.workflows.autopilot import REACHED, SPENT
 
 TARGET = Target("loss", 1e11, Currency("exact", "N", 256, 16))
 #: All runs together: about ten, of a tenth of a second each.
 FLOPS = 1e10
-
-
-class Here:
-    """Trains in this process, and can be told to stop as Ctrl-C would."""
-
-    def __init__(self, corpus, stop_after=10**9):
-        self.corpus, self.left, self.trained = corpus, stop_after, []
-
-    def run(self, specs, folder, corpus, report):
-        for spec in specs:
-            if not self.left:
-                raise KeyboardInterrupt
-            self.left -= 1
-            run = train(spec, self.corpus)
-            run.write(folder)
-            self.trained.append(spec.id)
-            report(Event("done", spec.id, 0, run.steps, run.loss))
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from here import Here
 
 from scaling.cli import main
 from scaling.grid import Grid
 from scaling.runs import Run, Runs, record_paths
 from scaling.training import sweep as sweeps
-from scaling.training.executors import Event, Local
+from scaling.training.executors import Local
 from scaling.training.train import train
 
 
@@ -46,23 +47,6 @@ def copy_of(plan: sweeps.Plan, folder: Path) -> Path:
         if path.is_file():
             (folder / path.name).write_bytes(path.read_bytes())
     return folder
-
-
-class Here:
-    """An executor for tests: trains in this process, and can be told to stop."""
-
-    def __init__(self, corpus, stop_after: int = 10**9) -> None:
-        self.corpus, self.left, self.trained = corpus, stop_after, []
-
-    def run(self, specs, folder, corpus, report):
-        for spec in specs:
-            if not self.left:
-                raise KeyboardInterrupt
-            self.left -= 1
-            run = train(spec, self.corpus)
-            run.write(folder)
-            self.trained.append(spec.id)
-            report(Event("done", spec.id, 0, run.steps, run.loss))
 
 
 def test_every_cell_has_its_record(grid, swept):

@@ -1,7 +1,7 @@
 """Executors: who trains the cells. When `run` returns, every finished spec has its record in the folder.
 
-`Local` starts worker processes on this machine, one a core on CPU: two pinned processes train tiny models two to
-four times as fast as one process with two threads (benchmarks/throughput.md). A worker is
+`Local` starts worker processes on this machine, one a core on CPU: two pinned processes train tiny models 2.6
+times as fast as one process with two threads (benchmarks/README.md). A worker is
 `python -m scaling.training.executors`; it reads a spec a line on its standard input and answers with events.
 """
 

@@ -2,7 +2,7 @@
 
 Axes: B batch, T time, X = B x T tokens, M width, H heads, K head width, F MLP width, V vocab, L depth.
 Activations are [X, M] matrices and blocks are unrolled: on CPU, XLA's products over three-dimensional
-activations are several times slower (benchmarks/throughput.md).
+activations are several times slower (benchmarks/README.md).
 """
 
 from __future__ import annotations
