@@ -36,8 +36,12 @@ class RunSpec:
 
     @property
     def id(self) -> str:
-        """First 16 hex digits of the SHA-256 of the spec without the corpus' name."""
-        content = {key: value for key, value in asdict(self).items() if key != "corpus"}
+        """First 16 hex digits of the SHA-256 of what the spec says: all but the corpus' name and fields at their default.
+
+        A field that is added later, with today's behaviour as its default, so leaves the ids of old runs as they are.
+        A default is never changed: it would give two runs one id.
+        """
+        content = {key: value for key, value in _said(self).items() if key != "corpus"}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -184,6 +188,16 @@ class Grid:
                 f"{shape.N:,} ({shape.flops_per_token * recipe.batch_tokens:.3g} FLOPs). Raise the budget or drop the size."
             )
         return RunSpec(shape, recipe, self.corpus, digest, steps * recipe.batch_tokens, seed, self.eval_tokens)
+
+
+def _said(spec: RunSpec | Shape | Recipe) -> dict[str, Any]:
+    """The fields of a spec that differ from their defaults, those of its shape and recipe in tables of their own."""
+    pairs = ((each, getattr(spec, each.name)) for each in fields(spec))
+    return {
+        each.name: _said(value) if isinstance(value, Shape | Recipe) else value
+        for each, value in pairs
+        if value != each.default
+    }
 
 
 def _shape(size: object, vocab: int, context: int) -> Shape:

@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
 from scaling.grid import Grid, RunSpec
 from scaling.recipe import RULES
+from scaling.runs import Run, record_paths
 from scaling.workflows import quickstart_grid
 
 GOOD = {"budgets": [1e11, 4e11], "sizes": [1.1e4, {"depth": 2, "width": 32}], "seeds": [0, 1]}
@@ -98,3 +100,9 @@ def test_the_file_is_named(tmp_path):
     path.write_text("colour = 3")
     with pytest.raises(ValueError, match=r"bad.toml: unknown key colour"):
         Grid.read(path)
+
+
+def test_ids_outlive_new_fields():
+    """The committed runs keep their names: a new field's default is today's behaviour, and no default ever changes."""
+    for path in record_paths(Path(__file__).parents[1] / "runs" / "quickstart"):
+        assert RunSpec.from_json(Run.read(path).spec).id == path.stem
