@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -172,7 +172,7 @@ def allocate(
         flat=None
         if problem.fixed is not None
         else {f"{share:.1%}".replace(".0%", "%"): flat_band(at, share, N) for share in FLAT},
-        off=() if problem.fixed is not None else tuple(off_optimum(at, k, N) for k in OFF),
+        off=() if problem.fixed is not None else off_optimum(at, OFF, N),
         decades_beyond=beyond,
         uncertainty=samples.split(level),
         serving_flops=serving,
@@ -206,19 +206,22 @@ def flat_band(problem: Problem, share: float, N: float) -> tuple[float, float]:
     return float(np.exp(-low)), float(np.exp(high))
 
 
-def off_optimum(problem: Problem, k: float, N: float) -> dict[str, float | None]:
+def off_optimum(problem: Problem, ks: Sequence[float], N: float) -> tuple[dict[str, float | None], ...]:
     """What k x N costs at the same budgets: its loss (None where serving alone takes all), and the share of compute lost."""
-    D = float(problem.tokens(np.float64(k * N)))
-    if D <= 1:
-        return {"k": k, "N": k * N, "loss": None, "compute_lost": 1.0}
-    loss = float(problem.loss(k * N, D))
-    log_share = search.root(
-        lambda u: loss - problem.loss(*problem.best(np.exp(-u))),
-        np.float64(0.0),
-        np.float64(math.log(1e6)),
-        bisections=40,
+    sizes = N * np.asarray(ks)
+    D = problem.tokens(sizes)
+    loss = problem.loss(sizes, np.maximum(D, 1.0))
+
+    def spare(log_share: np.ndarray) -> np.ndarray:
+        return loss - problem.loss(*problem.best(np.exp(-log_share)))
+
+    lost = -np.expm1(-search.sections(spare, np.zeros(len(sizes)), np.full(len(sizes), math.log(1e6))))
+    return tuple(
+        {"k": float(k), "N": float(size), "loss": float(here), "compute_lost": float(gone)}
+        if tokens > 1
+        else {"k": float(k), "N": float(size), "loss": None, "compute_lost": 1.0}
+        for k, size, tokens, here, gone in zip(ks, sizes, D, loss, lost)
     )
-    return {"k": k, "N": k * N, "loss": loss, "compute_lost": float(-np.expm1(-log_share))}
 
 
 def _reached(problem: Problem, N: float, D: float) -> Line:

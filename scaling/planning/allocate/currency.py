@@ -63,7 +63,10 @@ class Currency:
             blocks = 12 * WIDTH**2 * np.exp((1 + 2 * GROWTH) * log_depth)
             embedding = share * np.exp(GROWTH * log_depth)
             slope = ((1 + 2 * GROWTH) * blocks + GROWTH * embedding) / (blocks + embedding)
-            log_depth = log_depth - (np.log(blocks + embedding) - log_N) / slope
+            step = (np.log(blocks + embedding) - log_N) / slope
+            log_depth = log_depth - step
+            if np.max(np.abs(step), initial=0.0) < 1e-15:
+                break
         return np.exp(log_depth)
 
     def built(self, shape: Shape) -> Currency:

@@ -58,6 +58,8 @@ class Problem:
 
     def serving(self, N: Any) -> Any:
         """FLOPs of serving."""
+        if not self.served:
+            return 0.0
         return self.currency.flops_per_token(N) * self.served / 3
 
     def spent(self, line: Line, N: Any, D: Any) -> Any:
@@ -108,7 +110,7 @@ class Problem:
         coefficients = [getattr(self.law, name) for name in self.law.names()]
         shape = np.broadcast_shapes(*(np.shape(value) for value in (*coefficients, *like, *self._line_values())))
         top = _HIGHEST if self.cap is None else math.log(self.cap)
-        found = search.minimise(f, np.full(shape, _LOWEST), np.full(shape, top))
+        found = search.minimise(f, _LOWEST, top, shape)
         if shape == () and not _LOWEST + 1e-6 < found < _HIGHEST - 1e-6:
             raise ValueError(
                 f"{self.law.name} has no best size between 10 and 1e30 parameters for this question: its loss falls all the "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,8 @@ def whatif(
 
 
 def _again(name: str, how: str, subject: Subject, plan: Allocation, rates: Rates, asked: Mapping[str, Any]) -> Lever:
-    found = allocate(subject, rates=rates, **{**asked, "price_range": None, "mfu_range": None, "force": True})
+    alone = replace(subject, draws=None)  # a lever has no interval
+    found = allocate(alone, rates=rates, **{**asked, "price_range": None, "mfu_range": None, "force": True})
     return _against(name, how, plan, found.loss, found.N, found.D, found)
 
 
