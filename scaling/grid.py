@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from scaling.recipe import RULES, Recipe
+from scaling.recipe import RULES, Recipe, Rule
 from scaling.shape import Shape
 
 #: Held-out tokens that every run of a sweep is evaluated on.
@@ -76,7 +76,7 @@ class Grid:
     name: str
     curves: tuple[IsoFlop, ...]
     corpus: str = "python"
-    rule: str = "valley"
+    rule: str | Rule = "valley"
     recipe: Mapping[str, Any] = field(default_factory=dict)
     eval_tokens: int = EVAL_TOKENS
     epochs: float = 1.0
@@ -124,16 +124,13 @@ class Grid:
             shapes = tuple(dict.fromkeys(_shape(size, vocab, context) for size in sizes))
             seeds = _seeds(row.get("seeds", table.get("seeds", [0])))
             curves.append(IsoFlop(budget, tuple(sorted(shapes, key=lambda shape: shape.N)), seeds))
-        rule = table.get("rule", "valley")
-        if rule not in RULES:
-            raise ValueError(f"rule = {rule!r}: needed one of {', '.join(RULES)}.")
         recipe = dict(table.get("recipe", {}))
         _known_keys(recipe, tuple(f.name for f in fields(Recipe)), "recipe.")
         return cls(
             name=str(table.get("name", name)),
             curves=tuple(sorted(curves, key=lambda curve: curve.budget)),
             corpus=str(table.get("corpus", "python")),
-            rule=rule,
+            rule=_rule(table.get("rule", "valley")),
             recipe=recipe,
             eval_tokens=_whole(table, "eval_tokens", EVAL_TOKENS),
             epochs=_positive(table.get("epochs", 1.0), "epochs"),
@@ -144,7 +141,7 @@ class Grid:
         lines = [
             f"name = {json.dumps(self.name)}",
             f"corpus = {json.dumps(self.corpus)}",
-            f"rule = {json.dumps(self.rule)}",
+            f"rule = {_inline(asdict(self.rule)) if isinstance(self.rule, Rule) else json.dumps(self.rule)}",
             f"eval_tokens = {self.eval_tokens}",
             f"epochs = {self.epochs!r}",
         ]
@@ -153,8 +150,7 @@ class Grid:
         for curve in self.curves:
             lines += ["", "[[isoflop]]", f"budget = {curve.budget!r}", f"seeds = {list(curve.seeds)}", "sizes = ["]
             for shape in curve.shapes:
-                inside = ", ".join(f"{key} = {value}" for key, value in asdict(shape).items())
-                lines.append(f"    {{ {inside} }}, # N = {shape.N:,}")
+                lines.append(f"    {_inline(asdict(shape))}, # N = {shape.N:,}")
             lines.append("]")
         return "\n".join(lines) + "\n"
 
@@ -172,7 +168,8 @@ class Grid:
 
     def _spec(self, budget: float, shape: Shape, seed: int, digest: str) -> RunSpec:
         wanted = budget / shape.flops_per_token
-        recipe = RULES[self.rule](shape, wanted)
+        rule = self.rule if isinstance(self.rule, Rule) else RULES[self.rule]
+        recipe = rule(shape, wanted)
         try:
             recipe = replace(recipe, **self.recipe)
         except TypeError as error:
@@ -210,6 +207,22 @@ def _shape(size: object, vocab: int, context: int) -> Shape:
         base = Shape.of_depth(keys["depth"]) if "width" not in keys else Shape.of_width(keys["depth"], keys["width"])
         return Shape(**{"width": base.width, "heads": base.heads, **keys})
     return Shape.near(_positive(size, "sizes"), vocab=vocab, context=context)
+
+
+def _rule(rule: object) -> str | Rule:
+    """The rule as a grid.toml gives it: the name of one, or a table of its powers."""
+    if isinstance(rule, Mapping):
+        _known_keys(rule, tuple(each.name for each in fields(Rule)), "rule.")
+        return Rule(**{"rate": _required(rule, "rate"), "batch": _required(rule, "batch"), **rule})
+    if rule not in RULES:
+        raise ValueError(f"rule = {rule!r}: needed one of {', '.join(RULES)}, or a table with at least rate and batch.")
+    return str(rule)
+
+
+def _inline(table: Mapping[str, Any]) -> str:
+    """A table of numbers and strings as one line of TOML."""
+    inside = (f"{key} = {json.dumps(value) if isinstance(value, str) else value}" for key, value in table.items())
+    return f"{{ {', '.join(inside)} }}"
 
 
 def _seeds(seeds: object) -> tuple[int, ...]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 
 from scaling.shape import Shape
 
@@ -51,36 +50,60 @@ class Recipe:
         _require(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
 
 
-def _require(holds: bool, name: str, found: object, needed: str) -> None:
+def _require(holds: bool, name: str, found: object, needed: str, table: str = "recipe") -> None:
     if not holds:
-        raise ValueError(f"recipe.{name} = {found!r}: needed {needed}.")
+        raise ValueError(f"{table}.{name} = {found!r}: needed {needed}.")
 
 
-Rule = Callable[[Shape, float], Recipe]
+@dataclass(frozen=True)
+class Rule:
+    """A recipe for every shape and number of tokens: learning rate and batch as power laws.
 
-
-def valley(shape: Shape, tokens: float) -> Recipe:
-    """The default rule, measured on bytes of Python from 1e11 to 1e12 FLOPs (runs/LOG.md).
-
-    Batch: 256 tokens at D = 1.5e6, growing as D^.5, a power of two of windows. Rate: 2.1 / sqrt(parameters of the blocks)
-    at 256 tokens, no more than .03, times sqrt(batch / 256).
+    Batch in tokens: `batch` N^`batch_N` D^`batch_D`, rounded to a power of two of windows. Rate: `rate` N^`rate_N` D^`rate_D`, no
+    more than `rate_most`, times (batch / 256)^`rate_batch`. N is the shape's count named `count`.
     """
-    batch = _batch_tokens(shape, 256 * (tokens / 1.5e6) ** 0.5)
-    rate = min(0.03, 2.1 / math.sqrt(shape.N_blocks)) * math.sqrt(batch / 256)
-    return Recipe(learning_rate=float(f"{rate:.3g}"), batch_tokens=batch, warmup_tokens=warmup(shape, tokens))
+
+    rate: float
+    batch: float
+    rate_N: float = 0.0
+    rate_D: float = 0.0
+    rate_batch: float = 0.0
+    rate_most: float = math.inf
+    batch_N: float = 0.0
+    batch_D: float = 0.0
+    count: str = "N_blocks"
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name == "count":
+                needed = f"one of {', '.join(COUNTS)}"
+                _require(value in COUNTS, each.name, value, needed, "rule")
+            else:
+                number = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+                _require(number, each.name, value, "a number", "rule")
+        for name in ("rate", "batch", "rate_most"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number", "rule")
+
+    def __call__(self, shape: Shape, tokens: float) -> Recipe:
+        """The recipe of a run of this shape and D = `tokens`."""
+        N = getattr(shape, self.count)
+        batch = _batch_tokens(shape, self.batch * N**self.batch_N * tokens**self.batch_D)
+        rate = min(self.rate_most, self.rate * N**self.rate_N * tokens**self.rate_D) * (batch / 256) ** self.rate_batch
+        return Recipe(learning_rate=float(f"{rate:.3g}"), batch_tokens=batch, warmup_tokens=warmup(shape, tokens))
 
 
-def step_law(shape: Shape, tokens: float) -> Recipe:
-    """Li et al. 2025: learning rate 1.79 N^-.713 D^.307, batch .58 D^.571 tokens, N without embedding."""
-    return replace(
-        valley(shape, tokens),
-        learning_rate=1.79 * shape.N_nonembedding**-0.713 * tokens**0.307,
-        batch_tokens=_batch_tokens(shape, 0.58 * tokens**0.571),
-    )
+#: The parameter counts that a rule may be a function of.
+COUNTS = ("N", "N_blocks", "N_nonembedding", "N_matmul")
 
-
-#: The rules by the name that a grid.toml gives them.
-RULES: dict[str, Rule] = {"valley": valley, "step-law": step_law}
+#: The rules by the name that a grid.toml gives them. `valley`, the default, was measured on bytes of Python from 1e11 to 1e12
+#: FLOPs (runs/LOG.md). `step-law`: Li et al. 2025, arXiv 2503.04715, N without embedding. `porian`: Porian et al. 2024, as Li et
+#: al. 2025 tabulate them, N with the head. The published ones were measured at 1e18 FLOPs and more: at 1e12 they disagree wildly.
+RULES: dict[str, Rule] = {
+    "valley": Rule(rate=2.1, rate_N=-0.5, rate_batch=0.5, rate_most=0.03, batch=256 / 1.5e6**0.5, batch_D=0.5),
+    "step-law": Rule(rate=1.79, rate_N=-0.713, rate_D=0.307, batch=0.58, batch_D=0.571, count="N_nonembedding"),
+    "porian": Rule(rate=3.7, rate_N=-0.36, batch=0.7576, batch_N=0.703, count="N_matmul"),
+}
 
 
 def warmup(shape: Shape, tokens: float) -> int:

@@ -1,6 +1,7 @@
 """A grid.toml, the cells it stands for, and what is wrong with it in one line."""
 
 import json
+import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -106,3 +107,15 @@ def test_ids_outlive_new_fields():
     """The committed runs keep their names: a new field's default is today's behaviour, and no default ever changes."""
     for path in record_paths(Path(__file__).parents[1] / "runs" / "quickstart"):
         assert RunSpec.from_json(Run.read(path).spec).id == path.stem
+
+
+def test_a_rule_may_be_a_table():
+    rule = {"rate": 1.5, "rate_N": -0.5, "batch": 0.2, "batch_D": 0.5}
+    grid = Grid.of({**GOOD, "rule": rule})
+    assert Grid.of(tomllib.loads(grid.toml())) == grid
+    spec = grid.specs("digest")[0]
+    assert spec.recipe.learning_rate == pytest.approx(1.5 * spec.shape.N_blocks**-0.5, rel=1e-2)
+    with pytest.raises(ValueError, match=r"rate_M; did you mean rule.rate_N"):
+        Grid.of({**GOOD, "rule": {**rule, "rate_M": 1.0}})
+    with pytest.raises(ValueError, match=r"rule\.rate = -1"):
+        Grid.of({**GOOD, "rule": {**rule, "rate": -1}})
