@@ -11,6 +11,7 @@ from scipy.optimize import brentq, minimize_scalar
 
 from scaling.cli import main
 from scaling.fitting.laws import Chinchilla, Precision, Sparse
+from scaling.fitting.published import PUBLISHED
 from scaling.planning.allocate import Currency, Line, Problem, Subject, allocate, closed, given
 from scaling.planning.cost import Rates
 from scaling.shape import Shape
@@ -415,7 +416,65 @@ def test_levers_of_hardware(capsys):
     _, levers = whatif_json(capsys, "--usd", "1e4", "--accelerator", "h100")
     assert levers["fp8 arithmetic"]["loss"] < 0
     assert levers["fp8 arithmetic"]["usd"] == pytest.approx(0)
-    assert levers["mixture of experts"]["loss"] is None
+
+
+def test_levers_that_this_law_does_not_know_are_borrowed_and_say_so(capsys):
+    """Kumar et al.'s 8 bits make a parameter worth less; Abnar et al.'s idle experts lower the loss, or the FLOPs to one."""
+    kumar = PUBLISHED["kumar"].law
+    _, levers = whatif_json(capsys, "--flops", "1e21")
+    kept = kumar.kept(8, 8, 8) / kumar.kept(16, 16, 16)
+    worse = replace(BESIROGLU, A=BESIROGLU.A * kept**-BESIROGLU.alpha)
+    expected = closed.least_loss(worse, 1e21) - closed.least_loss(BESIROGLU, 1e21)
+    assert levers["train in 8 bits"]["loss"] == pytest.approx(expected, rel=1e-6)
+    assert levers["fp8 arithmetic"]["loss"] == pytest.approx(expected, rel=1e-6)
+    assert levers["mixture of experts"]["loss"] < 0
+    assert all("borrowed" in levers[name]["how"] for name in ("train in 8 bits", "mixture of experts"))
+    assert levers["distil from a teacher"]["loss"] is None
+    _, levers = whatif_json(capsys, "--loss", "2.3")
+    assert levers["mixture of experts"]["usd"] < -0.3
+
+
+STUDENT = {"A": 2e3, "B": 2e6, "alpha": 0.3, "beta": 0.6, "gamma": 0.7, "c0": 2.5, "c1": 5.0, "d1": 1.3, "f1": 0.1}
+
+
+def test_a_student_follows_the_distillation_law(capsys, tmp_path):
+    """Against the equation written out (Busbridge et al. 2025, equation 8), at the optimum of a numeric search."""
+    (tmp_path / "law.json").write_text(json.dumps({**STUDENT, "source": "mine"}))
+    argv = ["--teacher-loss", "2.0", "--teacher-params", "7e9", "--distillation", str(tmp_path / "law.json")]
+    _, levers = whatif_json(capsys, "--flops", "1e21", *argv)
+
+    def taught(N, D):
+        c = STUDENT
+        behind = 2.0 / (c["d1"] * BESIROGLU.loss(N, D))
+        gap = (1 + behind ** (1 / c["f1"])) ** (-c["c1"] * c["f1"])
+        return 2.0 + 2.0 ** -c["c0"] * gap * (c["A"] * N ** -c["alpha"] + c["B"] * D ** -c["beta"]) ** c["gamma"]
+
+    at = lambda log_N: taught(math.exp(log_N), 1e21 / (6 * math.exp(log_N) + 2 * 7e9))  # noqa: E731
+    best = minimize_scalar(at, bounds=(math.log(1e8), math.log(1e11)), method="bounded", options={"xatol": 1e-10})
+    lever, alone = levers["distil from a teacher"], closed.least_loss(BESIROGLU, 1e21)
+    assert lever["loss"] == pytest.approx(best.fun - alone, rel=1e-9)
+    assert lever["usd"] == pytest.approx(0, abs=1e-6)
+    text = ",".join(f"{name}={value}" for name, value in STUDENT.items())
+    _, levers = whatif_json(capsys, "--loss", "2.2", "--teacher-loss", "2.0", "--distillation", text)
+    lever = levers["distil from a teacher"]
+    assert taught(lever["N"], lever["D"]) == pytest.approx(2.2, rel=1e-9)
+    assert lever["loss"] == pytest.approx(0, abs=1e-9)
+    _, levers = whatif_json(capsys, "--loss", "1.9", "--teacher-loss", "2.0", "--distillation", text)
+    assert "below its teacher" in levers["distil from a teacher"]["how"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--teacher-loss", "2"], "needs both"),
+        (["--teacher-loss", "2", "--distillation", "A=1,B=2"], "needed exactly"),
+        (["--teacher-loss", "2", "--distillation", "nowhere.json"], "no such file"),
+        (["--teacher-loss", "-2", "--distillation", ",".join(f"{k}={v}" for k, v in STUDENT.items())], "positive"),
+    ],
+)
+def test_bad_teacher(flags, said, capsys):
+    assert main(["allocate", "--law", LAW, "--flops", "1e21", "--whatif", *flags]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_smaller_and_longer_keeps_the_loss(capsys):

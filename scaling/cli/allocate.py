@@ -69,6 +69,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--whatif", action="store_true", help="levers side by side: precision, spot, region, serving, ..."
     )
+    teach = parser.add_argument_group("a teacher, for --whatif")
+    teach.add_argument("--teacher-loss", type=float, metavar="L", help="loss of a model that exists, to distil from")
+    teach.add_argument(
+        "--teacher-params",
+        type=float,
+        metavar="N",
+        help="its parameters: 2N FLOPs a token, unless its logits are at hand",
+    )
+    teach.add_argument(
+        "--distillation", metavar="FILE|A=..,..",
+        help="A, B, alpha, beta, gamma, c0, c1, d1, f1 of Busbridge et al. 2025, as JSON or in a line; none are built in",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="answer from a fit that is not verified")
 
 
@@ -76,7 +88,7 @@ def run(args: argparse.Namespace) -> int | None:
     """Print the answer."""
     from scaling.planning.allocate import allocate
 
-    rates = planning.rates_of(args)
+    rates, teacher = planning.rates_of(args), _teacher(args)
     asked = {
         "flops": args.flops, "usd": args.usd, "hours": args.hours, "devices": args.devices, "kwh": args.kwh,
         "kg_co2e": args.kg_co2e, "loss": args.loss, "inference_tokens": args.inference_tokens,
@@ -92,7 +104,7 @@ def run(args: argparse.Namespace) -> int | None:
     if args.whatif:
         from scaling.planning.allocate.whatif import whatif
 
-        levers = whatif(subject, found, lambda **changes: planning.rates_of(args, **changes), asked)
+        levers = whatif(subject, found, lambda **changes: planning.rates_of(args, **changes), asked, teacher)
     if args.json:
         return emit_json({**found.to_json(), **({"whatif": [lever.to_json() for lever in levers]} if levers else {})})
     _print(found)
@@ -100,6 +112,18 @@ def run(args: argparse.Namespace) -> int | None:
         _print_levers(levers)
     planning.print_facts(rates.facts)
     return None
+
+
+def _teacher(args: argparse.Namespace) -> Any:
+    from scaling.planning.allocate.distillation import Coefficients, Teacher
+
+    if args.teacher_loss is None and args.distillation is None and args.teacher_params is None:
+        return None
+    if args.teacher_loss is None or args.distillation is None:
+        raise ValueError("a teacher needs both --teacher-loss and --distillation, the coefficients of its law.")
+    if not args.whatif:
+        raise ValueError("a teacher is one of the levers: give --whatif too.")
+    return Teacher(args.teacher_loss, Coefficients.read(args.distillation), args.teacher_params)
 
 
 def _columns(pairs: list[str]) -> dict[str, float]:

@@ -8,8 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from scaling.fitting.laws import Chinchilla
+from scaling.fitting.published import PUBLISHED
 from scaling.hardware import Accelerator
 from scaling.planning.allocate.allocation import Allocation, allocate
+from scaling.planning.allocate.currency import Currency
+from scaling.planning.allocate.distillation import Teacher
+from scaling.planning.allocate.problem import Line, Problem
 from scaling.planning.allocate.subject import Subject
 from scaling.planning.cost import Rates, cost
 
@@ -38,7 +43,11 @@ class Lever:
 
 
 def whatif(
-    subject: Subject, plan: Allocation, rates_of: Callable[..., Rates], asked: Mapping[str, Any]
+    subject: Subject,
+    plan: Allocation,
+    rates_of: Callable[..., Rates],
+    asked: Mapping[str, Any],
+    teacher: Teacher | None = None,
 ) -> tuple[Lever, ...]:
     """Every lever that applies, each against `plan`.
 
@@ -52,8 +61,14 @@ def whatif(
     for precision in ("fp8", "bf16", "tf32"):
         rate = None if chip is None else getattr(chip, precision)
         if rate is not None and precision != rates.precision and rates.peak_flops is not None:
-            how = f"{rate:g} TFLOP/s at the same utilisation; its effect on the loss is not in this law"
-            levers.append(again(f"{precision} arithmetic", how, precision=precision, peak_tflops=None))
+            how = f"{rate:g} TFLOP/s at the same utilisation"
+            faster = rates_of(precision=precision, peak_tflops=None)
+            name = f"{precision} arithmetic"
+            levers.append(
+                _in_bits(name, how, subject, plan, faster, asked)
+                if precision == "fp8"
+                else _again(name, how, subject, plan, faster, asked)
+            )
     levers.append(
         again("recompute activations", "8ND of work for 6ND that count; activations shrink", mfu=rates.mfu * RECOMPUTED)
     )
@@ -69,6 +84,7 @@ def whatif(
         levers.append(again(f"region {GREEN}", how, region=GREEN, g_per_kwh=None, pue=rates.pue))
     levers += _models(plan)
     levers += _laws(subject, plan, rates_of(), asked)
+    levers.append(_distilled(plan, asked.get("loss"), teacher))
     return tuple(levers)
 
 
@@ -112,30 +128,77 @@ def _models(plan: Allocation) -> list[Lever]:
 
 #: Bits, and idle share of a mixture of experts, that the levers of the law try.
 BITS, IDLE = 8, 7 / 8
+#: Published laws that are asked where the plan's own law knows neither.
+BITS_LAW, IDLE_LAW = "kumar", "abnar"
+
+
+def _in_bits(name: str, how: str, subject: Subject, plan: Allocation, rates: Rates, asked: Mapping[str, Any]) -> Lever:
+    """The question asked again with 8 bits in weights, activations and cache: by this law, or with N worth less."""
+    bits = {"P_w": BITS, "P_a": BITS, "P_kv": BITS}
+    if "P_w" in subject.law.columns:
+        columns = {**dict(asked.get("columns") or {}), **bits}
+        return _again(name, f"{how}; the loss by this law", subject, plan, rates, {**asked, "columns": columns})
+    if type(subject.law) is not Chinchilla:
+        return Lever(name, None, None, None, None, f"{how}; what it does to this law's loss is not known")
+    law, borrowed = subject.law, PUBLISHED[BITS_LAW]
+    kept = float(borrowed.law.kept(**bits) / borrowed.law.kept(16.0, 16.0, 16.0))
+    smaller = replace(subject, law=replace(law, A=law.A * kept**-law.alpha))
+    said = f"{how}; a parameter counts as {kept:.2f} (borrowed: {borrowed.source.split(',')[0]})"
+    return _again(name, said, smaller, plan, rates, asked)
 
 
 def _laws(subject: Subject, plan: Allocation, rates: Rates, asked: Mapping[str, Any]) -> list[Lever]:
-    """Levers that need more than a law in N and D: asked of it where it knows, else said to be unknown."""
-    known, columns = subject.law.columns, dict(asked.get("columns") or {})
-    unknown = lambda name, how: Lever(name, None, None, None, None, how)  # noqa: E731
-    levers = []
-    if "P_w" in known:
-        bits = {**columns, "P_w": BITS, "P_a": BITS, "P_kv": BITS}
-        how = "by this law, at the same FLOPs; arithmetic that is faster in 8 bits comes on top"
-        levers.append(_again("train in 8 bits", how, subject, plan, rates, {**asked, "columns": bits}))
-    else:
-        levers.append(unknown("train in 8 bits: the loss", "fit the law `precision` on runs at several bits"))
-    if "S" in known:
-        mixed = {**asked, "columns": {**columns, "S": IDLE}, "active_share": 1 - IDLE}
-        how = f"N counts all experts, {1 - IDLE:.3g} of them active; FLOPs count the active"
+    """Levers that need more than a law in N and D: asked of it where it knows, else of a published law."""
+    levers = [_in_bits("train in 8 bits", "at the same rates", subject, plan, rates, asked)]
+    if "S" in subject.law.columns:
+        columns = {**dict(asked.get("columns") or {}), "S": IDLE}
+        how = f"N counts all experts, {1 - IDLE:.3g} of them active; FLOPs count the active; the loss by this law"
+        mixed = {**asked, "columns": columns, "active_share": 1 - IDLE}
         levers.append(_again("mixture of experts", how, subject, plan, rates, mixed))
     else:
-        how = "fit `moe-sparse` or `moe-granular`; FLOPs count active parameters, memory all (--total-over-active)"
-        levers.append(unknown("mixture of experts", how))
-    levers.append(
-        unknown(
-            "distil from a teacher",
-            "the student's coefficients of the distillation law (Busbridge et al. 2025) could not be checked, so none are used",
-        )
-    )
+        levers.append(_borrowed_experts(plan, asked.get("loss")))
     return levers
+
+
+def _borrowed_experts(plan: Allocation, loss: float | None) -> Lever:
+    """What idle experts change under a published law: its loss at the plan's FLOPs, or its FLOPs at the same loss."""
+    borrowed = PUBLISHED[IDLE_LAW]
+    line = Line("flops", plan.total_flops)
+    dense = Problem(borrowed.law, lines=(line,), served=plan.problem.served, columns={"S": 0.0})
+    mixed = replace(dense, currency=Currency(active=1 - IDLE), columns={"S": IDLE})
+    how = (
+        f"{1 - IDLE:.3g} of all parameters active; borrowed: what it changes under {borrowed.source.split(',')[0]}'s own law "
+        "at these FLOPs; memory counts all"
+    )
+    before = float(dense.loss(*dense.best()))
+    if loss is None:
+        N, D = mixed.best()
+        return Lever("mixture of experts", float(mixed.loss(N, D)) - before, 0.0, 0.0, 0.0, how, float(N), float(D))
+    N, D = mixed.least(before)
+    saved = float(mixed.flops(N, D) + mixed.serving(N)) / plan.total_flops - 1
+    return Lever("mixture of experts", 0.0, saved, saved, saved, how, float(N), float(D))
+
+
+def _distilled(plan: Allocation, loss: float | None, teacher: Teacher | None) -> Lever:
+    """A student of a teacher that exists, at the same budgets, or at the same loss."""
+    unknown = lambda how: Lever("distil from a teacher", None, None, None, None, how)  # noqa: E731
+    if teacher is None:
+        return unknown(
+            "give --teacher-loss and --distillation: the law is Busbridge et al.'s, its nine numbers are yours"
+        )
+    if plan.problem.unique is not None:
+        return unknown("what a teacher's words are worth when they repeat (--unique-tokens) is not known")
+    if loss is not None and loss <= teacher.loss:
+        return unknown(f"this law lets no student below its teacher's loss of {teacher.loss:g}")
+    problem = teacher.taught(plan.problem)
+    N, D = (float(value) for value in (problem.best() if loss is None else problem.least(loss)))
+    if not np.isfinite(D):
+        return unknown("no number of tokens brings a student of this teacher to the loss")
+    extra = teacher.flops_per_token * D
+    total = float(problem.flops(N, D) + problem.serving(N)) + extra
+    paid = (
+        f"{teacher.N:.3g} parameters asked at every token" if teacher.N else "its logits at hand, nothing paid for them"
+    )
+    how = f"a teacher of loss {teacher.loss:g} that exists, {paid}; coefficients as given"
+    spent = cost(plan.cost.rates, flops=total, devices=plan.cost.devices)
+    return _against("distil from a teacher", how, plan, float(problem.loss(N, D)), N, D, spent)
