@@ -41,8 +41,20 @@ class RunSpec:
         A field that is added later, with today's behaviour as its default, so leaves the ids of old runs as they are.
         A default is never changed: it would give two runs one id.
         """
-        content = {key: value for key, value in _said(self).items() if key != "corpus"}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return _hash(self, ("corpus",))
+
+    @property
+    def trunk(self) -> str | None:
+        """What a wsd run shares with its siblings, the runs that differ from it in `tokens` alone; None for other schedules.
+
+        Until its own decay begins, such a run is the first stretch of the longest of them.
+        """
+        return _hash(self, ("corpus", "tokens")) if self.recipe.schedule == "wsd" else None
+
+    @property
+    def decay_steps(self) -> int:
+        """Steps of the decay at the end of a wsd run, at least one; those before are its trunk's."""
+        return max(1, round(self.recipe.decay_share * self.steps))
 
     @property
     def steps(self) -> int:
@@ -102,7 +114,7 @@ class Grid:
     def of(cls, table: Mapping[str, Any], *, name: str = "grid") -> Grid:
         """The grid that a parsed TOML table describes. Raises ValueError naming the key that is wrong."""
         known = ("name", "corpus", "budgets", "sizes", "isoflop", "context", "vocab", "seeds", "rule", "recipe",
-                 "eval_tokens", "epochs")  # fmt: skip
+                 "schedule", "eval_tokens", "epochs")  # fmt: skip
         _known_keys(table, known, "")
         context, vocab = _whole(table, "context", 64), _whole(table, "vocab", 256)
         if "isoflop" in table:
@@ -126,6 +138,8 @@ class Grid:
             curves.append(IsoFlop(budget, tuple(sorted(shapes, key=lambda shape: shape.N)), seeds))
         recipe = dict(table.get("recipe", {}))
         _known_keys(recipe, tuple(f.name for f in fields(Recipe)), "recipe.")
+        if recipe.setdefault("schedule", table.get("schedule")) is None:
+            del recipe["schedule"]
         return cls(
             name=str(table.get("name", name)),
             curves=tuple(sorted(curves, key=lambda curve: curve.budget)),
@@ -157,7 +171,9 @@ class Grid:
     def specs(self, digest: str) -> tuple[RunSpec, ...]:
         """One spec a cell, smallest budget first, on the corpus of this digest.
 
-        D = C / FLOPs-per-token, rounded to whole batches. Raises ValueError for a budget below one batch.
+        D = C / FLOPs-per-token, rounded to whole batches. Under schedule "wsd" all runs of one shape have one recipe, so that
+        they share a trunk: batch and rate are those of the longest, the warm-up that of the shortest. Raises ValueError for
+        a budget below one batch.
         """
         return tuple(
             self._spec(curve.budget, shape, seed, digest)
@@ -166,14 +182,20 @@ class Grid:
             for seed in curve.seeds
         )
 
-    def _spec(self, budget: float, shape: Shape, seed: int, digest: str) -> RunSpec:
-        wanted = budget / shape.flops_per_token
+    def _recipe(self, shape: Shape, tokens: float) -> Recipe:
         rule = self.rule if isinstance(self.rule, Rule) else RULES[self.rule]
-        recipe = rule(shape, wanted)
+        recipe = rule(shape, tokens)
+        if self.recipe.get("schedule") == "wsd":
+            lengths = [curve.budget / shape.flops_per_token for curve in self.curves if shape in curve.shapes]
+            recipe = replace(rule(shape, max(lengths)), warmup_tokens=rule(shape, min(lengths)).warmup_tokens)
         try:
-            recipe = replace(recipe, **self.recipe)
+            return replace(recipe, **self.recipe)
         except TypeError as error:
             raise ValueError(f"recipe: {error}.") from None
+
+    def _spec(self, budget: float, shape: Shape, seed: int, digest: str) -> RunSpec:
+        wanted = budget / shape.flops_per_token
+        recipe = self._recipe(shape, wanted)
         if recipe.batch_tokens % shape.context:
             raise ValueError(
                 f"recipe.batch_tokens = {recipe.batch_tokens}: needed a multiple of the context, {shape.context}."
@@ -185,6 +207,12 @@ class Grid:
                 f"{shape.N:,} ({shape.flops_per_token * recipe.batch_tokens:.3g} FLOPs). Raise the budget or drop the size."
             )
         return RunSpec(shape, recipe, self.corpus, digest, steps * recipe.batch_tokens, seed, self.eval_tokens)
+
+
+def _hash(spec: RunSpec, without: tuple[str, ...]) -> str:
+    """First 16 hex digits of the SHA-256 of what a spec says, without some fields."""
+    content = {key: value for key, value in _said(spec).items() if key not in without}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _said(spec: RunSpec | Shape | Recipe) -> dict[str, Any]:

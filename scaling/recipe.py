@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 
 from scaling.shape import Shape
 
-SCHEDULES = ("linear",)
+SCHEDULES = ("linear", "cosine", "constant", "wsd")
+COOLDOWNS = ("1-sqrt", "linear")
 PRECISIONS = ("float32", "bfloat16")
 
 #: A run of fewer steps is flagged in its plan and record: its batch is too large for its tokens.
@@ -18,8 +19,10 @@ FEW_STEPS = 500
 class Recipe:
     """Everything about a run's optimisation that changes its loss.
 
-    `learning_rate` is the peak; `warmup_tokens` rise linearly to it, then `schedule` brings it to 0 at the last
-    step. AdamW with decoupled weight decay scaled by the learning rate (Loshchilov and Hutter 2019).
+    `learning_rate` is the peak; `warmup_tokens` rise linearly to it, then `schedule` says how it falls. "linear": to 0 at the
+    last step. "cosine": half a cosine to a tenth (Hoffmann et al. 2022). "constant": not at all. "wsd": it stays, and over
+    the last `decay_share` of the steps falls to 0 as 1 - sqrt of the share gone by, or linearly where `cooldown` says so
+    (Haegele et al. 2024). AdamW with decoupled weight decay scaled by the learning rate (Loshchilov and Hutter 2019).
     """
 
     learning_rate: float
@@ -32,9 +35,12 @@ class Recipe:
     clip: float = 1.0
     z_loss: float = 0.0
     precision: str = "float32"
+    decay_share: float = 0.2
+    cooldown: str = "1-sqrt"
 
     def __post_init__(self) -> None:
-        numbers = ("learning_rate", "batch_tokens", "warmup_tokens", "beta1", "beta2", "weight_decay", "clip", "z_loss")
+        numbers = ("learning_rate", "batch_tokens", "warmup_tokens", "beta1", "beta2", "weight_decay", "clip", "z_loss",
+                   "decay_share")  # fmt: skip
         for name in numbers:
             value = getattr(self, name)
             _require(isinstance(value, int | float) and math.isfinite(value), name, value, "a number")
@@ -46,6 +52,8 @@ class Recipe:
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("beta1", "beta2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")
+        _require(0 < self.decay_share <= 1, "decay_share", self.decay_share, "a number in (0, 1]")
+        _require(self.cooldown in COOLDOWNS, "cooldown", self.cooldown, f"one of {', '.join(COOLDOWNS)}")
         _require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
         _require(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
 
