@@ -186,3 +186,17 @@ def test_implied_noise_gives_the_bootstrap_back():
     drawn = Chinchilla(*(np.array(list(BYTES.params.values())) * np.exp(spread)).T)
     # 4000 draws know the ends of a 90% range to 3%.
     assert implied_noise(BYTES, drawn, TARGET, N, D) == pytest.approx(0.003, rel=0.05)
+
+
+def test_a_design_beside_runs_trains_their_corpus_with_seeds_of_its_own(tmp_path):
+    """A cell that is bought again is a repeat, not the same run under another name."""
+    had, out = tmp_path / "had" / "grid.toml", tmp_path / "next" / "grid.toml"
+    had.parent.mkdir()
+    grid = replace(design(TARGET, flops=2e12, max_run=1e12).grid("had", "mine", seed=4), corpus="mine")
+    had.write_text(grid.toml())
+    first = {spec.seed for spec in grid.specs("digest")}
+    assert min(first) == 4
+    assert main(["design", str(had.parent), "--at", "1e14", "--flops", "2e12", "-o", str(out)]) == 0
+    after = Grid.read(out)
+    assert after.corpus == "mine"
+    assert min(spec.seed for spec in after.specs("digest")) == max(first) + 1

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from scaling.cli._tables import print_table
-from scaling.hardware import BYTES
+from scaling.hardware import BYTES, TRAINING_PRECISIONS
 from scaling.planning.cost.rates import (
     DEFAULT_ACCELERATOR,
     DEFAULT_MFU,
@@ -122,6 +122,15 @@ def _preemption(args: argparse.Namespace) -> Preemption | None:
     }
     given = {name: value for name, value in given.items() if value is not None}
     return Preemption(**given) if given else None
+
+
+def require_training(precision: str) -> None:
+    """Raise ValueError for a precision that only serves."""
+    if precision not in TRAINING_PRECISIONS:
+        raise ValueError(
+            f"precision = {precision}: nothing is trained in it, it only serves. Train in {', '.join(TRAINING_PRECISIONS)}; "
+            "`scaling cost --serve-precision` is for the weights that are served."
+        )
 
 
 def count(value: float | None) -> str:

@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int | None:
     """Print the answer."""
     from scaling.planning.allocate import allocate
 
+    planning.require_training(args.precision)
     rates, teacher = planning.rates_of(args), _teacher(args)
     asked = {
         "flops": args.flops, "usd": args.usd, "hours": args.hours, "devices": args.devices, "kwh": args.kwh,
@@ -216,10 +217,12 @@ def _uncertainty(split: Any) -> str:
 
 
 def _band(ends: Any, show: Any) -> str:
-    """LOW to HIGH; nothing where they are equal, open where an end is not reached."""
-    if not ends or ends[0] == ends[1]:
+    """LOW to HIGH; nothing where they read the same, open where an end is not reached."""
+    if not ends:
         return ""
     low, high = (None if end is None else show(end) for end in ends)
+    if low == high is not None:
+        return ""
     return f"{low or 'open'} to {high or 'open'}"
 
 

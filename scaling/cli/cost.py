@@ -85,9 +85,13 @@ def _plan(args: argparse.Namespace) -> None:
     rates = planning.rates_of(args, default=None if timed else planning.DEFAULT_ACCELERATOR)
     if timed and work.flops is not None:
         raise ValueError(
-            f"FLOPs ({work.flops:.3g}, from the model and its tokens) and device-hours are both given: the utilisation "
-            "tells one from the other. Give one."
+            f"FLOPs ({work.flops:.3g}{'' if args.flops else ', from the model and its tokens'}) and device-hours are both "
+            "given: the utilisation tells one from the other. Give one."
         )
+    if work.flops is not None:
+        planning.require_training(args.precision)
+    if args.serve_precision and work.N is None:
+        raise ValueError("--serve-precision needs --params (or a model): how many weights are there to store?")
     spent = cost(rates, flops=work.total_flops, device_hours=args.device_hours, devices=args.devices, hours=args.hours)
     memory = work.memory(args.precision, args.serve_precision, args.sequences)
     if args.json:

@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     spend.add_argument("--reach", type=float, default=8.0, metavar="K", help="sizes within K x of the best (8)")
     spend.add_argument("--max-seeds", type=int, default=3, metavar="N", help="runs of one cell (3)")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write the grid.toml that `scaling sweep` takes")
-    parser.add_argument("--corpus", default="python", metavar="NAME", help="for the grid.toml (python)")
+    parser.add_argument("--corpus", metavar="NAME", help="for the grid.toml (that of RUNS, else python)")
     parser.add_argument("--force", action="store_true", help="write over a grid.toml that is there")
 
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int | None:
         target, flops=args.flops, max_run=args.max_run, had=had, reach=args.reach, max_seeds=args.max_seeds, **options
     )
     if args.out is not None:
-        _write(found, args)
+        _write(found, args, hand)
     if args.json:
         return emit_json({**found.to_json(), "out": args.out and str(args.out), "about": about})
     _show_design(found, about, args.out)
@@ -106,12 +106,13 @@ def _prior(args: argparse.Namespace) -> Any:
     return Subject(BYTES, "bytes of Python at 1e12 FLOPs, exponents .35", exact)
 
 
-def _write(found: Any, args: argparse.Namespace) -> None:
+def _write(found: Any, args: argparse.Namespace, hand: Any) -> None:
     from scaling.runs import write_whole
 
     out = args.out
     name = out.resolve().parent.name if out.stem == "grid" else out.stem
-    write_whole(out, found.grid(name, args.corpus).toml())
+    corpus = args.corpus or (hand and hand.corpus) or "python"
+    write_whole(out, found.grid(name, corpus, hand.free_seed if hand else 0).toml())
 
 
 _NAMES = {"N": "N*", "ratio": "D*/N*", "loss": "the loss"}

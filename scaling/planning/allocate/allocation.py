@@ -131,7 +131,15 @@ def allocate(
     if shape and subject.currency.flops == "6ND":
         subject = replace(subject, currency=replace(subject.currency, flops="exact"))
     require_sense(
-        budgets, loss, inference_tokens, data_usd_per_token, unique_tokens, fixed_params, max_params, total_over_active
+        budgets,
+        loss,
+        inference_tokens,
+        data_usd_per_token,
+        unique_tokens,
+        fixed_params,
+        max_params,
+        total_over_active,
+        level,
     )
     problem = Problem(
         law=subject.law,

@@ -111,7 +111,9 @@ class Problem:
         shape = np.broadcast_shapes(*(np.shape(value) for value in (*coefficients, *like, *self._line_values())))
         top = _HIGHEST if self.cap is None else math.log(self.cap)
         found = search.minimise(f, _LOWEST, top, shape)
-        if shape == () and not _LOWEST + 1e-6 < found < _HIGHEST - 1e-6:
+        # Falling to where there is room for one token alone is falling all the way, too.
+        at_edge = shape == () and bool(np.isfinite(f(found)) and not np.isfinite(f(found + 1e-3)))
+        if shape == () and (at_edge or not _LOWEST + 1e-6 < found < _HIGHEST - 1e-6):
             raise ValueError(
                 f"{self.law.name} has no best size between 10 and 1e30 parameters for this question: its loss falls all the "
                 "way. Fix the size (--fixed-params), or use a law with terms in N and D."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ def require_sense(
     fixed: float | None,
     cap: float | None,
     total_over_active: float,
+    level: float,
 ) -> None:
     """Raise ValueError for what is missing, is not a number that makes sense, or contradicts."""
     if not budgets.given and loss is None:
@@ -36,6 +38,8 @@ def require_sense(
     ):  # fmt: skip
         if value is not None and not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} = {value:g}: needed a positive number.")
+    if not 0 < level < 1:
+        raise ValueError(f"level = {level:g}: intervals hold a share between 0 and 1, e.g. 0.9.")
     if total_over_active < 1:
         raise ValueError(f"total-over-active = {total_over_active:g}: all parameters are at least the active ones.")
     if fixed is not None and cap is not None and fixed > cap:
@@ -92,13 +96,7 @@ def answer(
     if loss is None:
         N, D = problem.best()
         return float(N), float(D)
-    floor = floor_of(problem)
-    if loss <= floor:
-        what = f"with {problem.fixed:.4g} parameters" if problem.fixed else "of this law"
-        raise ValueError(
-            f"loss = {loss:g} is at or below the floor {floor:.6f} {what}: no amount of data or compute reaches it. "
-            f"Ask for more than {floor:.4f}" + (", or for more parameters." if problem.fixed else ".")
-        )
+    _require_above_floor(problem, loss)
     N, D = (float(value) for value in problem.least(loss))
     if not math.isfinite(D):
         limits = "max-params" if problem.cap is not None else "unique-tokens"
@@ -113,6 +111,23 @@ def answer(
                 f"{line.name}. Give one of them."
             )
     return N, D
+
+
+def _require_above_floor(problem: Problem, loss: float) -> None:
+    """Raise ValueError for a loss that endless data cannot reach, naming what stands in its way."""
+    held, floor = floor_of(problem), floor_of(replace(problem, cap=None))
+    if loss > held:
+        return
+    if loss > floor:
+        raise ValueError(
+            f"loss = {loss:g} and at most {problem.cap:.4g} parameters (max-params or max-memory) contradict: with endless "
+            f"data they reach {held:.4f}. Relax one of the two."
+        )
+    what = f"with {problem.fixed:.4g} parameters" if problem.fixed else "of this law"
+    raise ValueError(
+        f"loss = {loss:g} is at or below the floor {floor:.6f} {what}: no amount of data or compute reaches it. "
+        f"Ask for more than {floor:.4f}" + (", or for more parameters." if problem.fixed else ".")
+    )
 
 
 def floor_of(problem: Problem) -> float:

@@ -12,7 +12,7 @@ from scaling.hardware import Accelerator, Region
 DEFAULT_ACCELERATOR = "h100-sxm"
 DEFAULT_MFU = 0.4
 DEFAULT_REGION = "us"
-#: Google's fleet; the industry's mean is 1.58 (Uptime Institute 2023), sites built for AI 1.14 (Epoch AI).
+#: Google's fleet; the industry's mean is 1.58 (Uptime Institute 2023).
 DEFAULT_PUE = 1.1
 #: Server over chips: the H100's (Epoch AI, as compiled 2026-11), where a chip's own is not known.
 DEFAULT_SERVER_FACTOR = 1.82
@@ -203,9 +203,9 @@ class Rates:
         chip = self.accelerator or "this device"
         return {
             "device_hours": "an accelerator or --peak-tflops",
-            "usd": f"--usd-per-hour ({chip} has no price of this kind in the table)",
-            "kwh": f"--watts ({chip} has no published power)",
-            "kg_co2e": f"--watts ({chip} has no published power)" if self.watts is None else "--g-per-kwh",
+            "usd": f"--usd-per-hour: {chip} has no price of this kind in the table",
+            "kwh": f"--watts: {chip} has no published power",
+            "kg_co2e": f"--watts: {chip} has no published power" if self.watts is None else "--g-per-kwh",
         }[unit]
 
 

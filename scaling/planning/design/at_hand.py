@@ -20,13 +20,18 @@ _LAWS = 24
 
 @dataclass(frozen=True)
 class AtHand:
-    """Runs at (N [R], D [R]), with losses where they are trained; `currency` says how their FLOPs count."""
+    """Runs at (N [R], D [R]), with losses where they are trained; `currency` says how their FLOPs count.
+
+    `corpus` is theirs, None where not known; `free_seed` is the first that none of them has.
+    """
 
     source: str
     N: np.ndarray
     D: np.ndarray
     loss: np.ndarray | None
     currency: Currency
+    corpus: str | None = None
+    free_seed: int = 0
 
     @classmethod
     def read(cls, path: str | Path) -> AtHand:
@@ -37,16 +42,19 @@ class AtHand:
 
         records = record_paths(path) if path.is_dir() else []
         if not records and grid.exists():
-            specs = Grid.read(grid).specs("")
+            planned = Grid.read(grid)
+            specs = planned.specs("")
             shapes = [spec.shape for spec in specs]
             N, D = (np.array(column, np.float64) for column in ([s.N for s in shapes], [s.tokens for s in specs]))
-            return cls(str(grid), N, D, None, Currency("exact", "N", shapes[0].vocab, shapes[0].context))
+            currency = Currency("exact", "N", shapes[0].vocab, shapes[0].context)
+            return cls(str(grid), N, D, None, currency, planned.corpus, 1 + max(spec.seed for spec in specs))
         runs = Runs.read(path)
-        sizes = {}
+        sizes, corpus, seed = {}, None, 0
         if records:
-            shape = Run.read(records[0]).spec["shape"]
-            sizes = {"vocab": shape["vocab"], "context": shape["context"]}
-        return cls(str(path), runs.N, runs.D, runs.loss, Currency(runs.flops, runs.count, **sizes))
+            specs = [Run.read(record).spec for record in records]
+            sizes = {name: specs[0]["shape"][name] for name in ("vocab", "context")}
+            corpus, seed = specs[0]["corpus"], 1 + max(spec["seed"] for spec in specs)
+        return cls(str(path), runs.N, runs.D, runs.loss, Currency(runs.flops, runs.count, **sizes), corpus, seed)
 
     def noise(self, law: Law | None) -> tuple[float, str] | None:
         """Relative noise of a loss and where it is from: repeats of a cell, else the law's residuals; None without losses."""

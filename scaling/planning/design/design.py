@@ -67,13 +67,13 @@ class Design:
     noise: float
     prior: Law
 
-    def grid(self, name: str = "design", corpus: str = "python") -> Grid:
-        """The grid that trains them."""
+    def grid(self, name: str = "design", corpus: str = "python", seed: int = 0) -> Grid:
+        """The grid that trains them; `seed` is the first of each cell."""
         rows: dict[tuple[float, int], list[Any]] = {}
         for cell, seeds in self.cells:
             rows.setdefault((cell.C, seeds), []).append(cell.shape)
         curves = [
-            IsoFlop(C, tuple(sorted(shapes, key=lambda shape: shape.N)), tuple(range(seeds)))
+            IsoFlop(C, tuple(sorted(shapes, key=lambda shape: shape.N)), tuple(range(seed, seed + seeds)))
             for (C, seeds), shapes in sorted(rows.items(), key=lambda row: row[0])
         ]
         return Grid(name=name, curves=tuple(curves), corpus=corpus)
