@@ -93,5 +93,6 @@ class Run:
 
 
 def record_paths(folder: str | Path) -> list[Path]:
-    """The paths of the run records in a folder, sorted: files named by a run's id."""
-    return sorted(Path(folder).glob("[0-9a-f]" * 16 + ".json"))
+    """The paths of the run records in a folder, sorted: files named by a run's id, there or in an autopilot's rounds."""
+    named = "[0-9a-f]" * 16 + ".json"
+    return sorted((*Path(folder).glob(named), *Path(folder).glob(f"round-*/{named}")))
