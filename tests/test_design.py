@@ -12,7 +12,7 @@ from scaling.grid import Grid
 from scaling.planning.allocate import Currency
 from scaling.planning.design import BYTES, Target, check, design, even_grid
 from scaling.planning.design.at_hand import AtHand
-from scaling.planning.design.information import implied_noise, jacobian, standard_error
+from scaling.planning.design.information import implied_noise, jacobian, standard_errors
 from scaling.planning.design.optimal import Objective, shares, whole_runs
 
 EXACT = Currency("exact", "N", 256, 64)
@@ -32,7 +32,7 @@ def test_bytes_prior_is_what_was_measured():
 
 def test_gradients_against_the_closed_form():
     """Under 6ND, d log N*/d log A = 1/(alpha+beta) and d log N*/d log B = -1/(alpha+beta)."""
-    gradient = Target("N", 1e20, Currency()).gradient(BYTES)
+    gradient = Target("N", 1e20, Currency()).gradients([BYTES])[0]
     np.testing.assert_allclose(gradient[:3], [0, 1 / 0.7, -1 / 0.7], atol=1e-6)
     N, D = np.array([1e4, 1e6]), np.array([1e7, 1e6])
     terms = np.stack([np.full(2, BYTES.E), BYTES.A * N**-0.35, BYTES.B * D**-0.35], -1)
@@ -46,7 +46,7 @@ def test_expected_error_is_that_of_refits(kind):
 
     N, D = columns(even_grid(BYTES, EXACT, 1e12))
     target = Target(kind, 1e13, EXACT)
-    promised = standard_error(BYTES, target, N, D, 0.002)
+    promised = standard_errors([BYTES], target, N, D, 0.002)[0]
     rng = np.random.default_rng(0)
     start = np.log([BYTES.params[name] for name in BYTES.names()])
     values = []

@@ -23,9 +23,11 @@ from scaling.fitting import isoflop
 from scaling.fitting.compare import Comparison, Contender, Fold, Prediction
 from scaling.fitting.objective import LogHuber
 from scaling.fitting.uncertainty import Profile
-from scaling.planning.design import Target, check
+from scaling.planning.design import Cell, Design, Target, check
 from scaling.reporting import figures
+from scaling.reporting.frontiers import USUAL
 from scaling.runs import Runs
+from scaling.shape import Shape
 
 REFERENCES = Path(__file__).parent / "figures"
 SIZES = (3, 35, 300)
@@ -76,6 +78,19 @@ def expected(runs: Runs) -> list:
     ]
 
 
+def next_runs() -> Design:
+    """Two cells of the ladder, of one and of three seeds, as if a design had bought them."""
+    cells = [(Cell(C, Shape.near(N, vocab=256, context=64)), seeds) for C, N, seeds in ((3e19, 1e8, 1), (1e21, 2e9, 3))]
+    after = check(planted.runs(300).N, planted.runs(300).D, Target("N", 1e22, SUBJECT.currency), prior=planted.LAW)
+    return Design(tuple(cells), 1e21, after, None, None, 0.004, planted.LAW)
+
+
+def floors(laws: int) -> list:
+    """E less the floor of that many laws, the first without an interval."""
+    spans = [(-0.04 + 0.02 * i, 0.05 + 0.02 * i) for i in range(laws)]
+    return [(f"law {i}", (sum(span) / 2, *(span if i else (None, None)))) for i, span in enumerate(spans)]
+
+
 def held(n: int) -> list[Profile]:
     """Parabolas in the log of each coefficient, as narrow as n runs make them."""
     width, found = 3 / np.sqrt(n), []
@@ -89,9 +104,7 @@ def held(n: int) -> list[Profile]:
 SUBJECT = planted.subject()
 DRAW: dict[str, Callable[[Runs], Figure]] = {
     "isoflop": lambda runs: figures.isoflop(runs, SUBJECT, frontier(runs)),
-    "power-laws": lambda runs: figures.power_laws(
-        runs, SUBJECT, frontier(runs), {"another": replace(planted.LAW, beta=0.28)}
-    ),
+    "power-laws": lambda runs: figures.power_laws(runs, SUBJECT, frontier(runs), tuple(USUAL.values())),
     "surface": lambda runs: figures.surface(runs, SUBJECT),
     "training-curves": lambda runs: figures.training_curves(runs),
     "residuals": lambda runs: figures.residuals(runs, SUBJECT),
@@ -102,8 +115,9 @@ DRAW: dict[str, Callable[[Runs], Figure]] = {
     "being-off": lambda runs: figures.being_off(SUBJECT, 10 * runs.C.max()),
     "comparison": lambda runs: figures.comparison(contenders(runs)),
     "pareto": lambda runs: figures.pareto(runs, costs(runs)),
-    "design": lambda runs: figures.design(runs, SUBJECT, expected(runs)),
+    "design": lambda runs: figures.design(runs, SUBJECT, expected(runs), next_runs() if len(runs) == 35 else None),
     "valleys": lambda runs: figures.valleys(rates(runs)),
+    "floor": lambda runs: figures.floor(floors(1 + len(runs) // 30), 1.8),
 }
 CASES = list(itertools.product(DRAW, SIZES))
 

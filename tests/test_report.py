@@ -159,7 +159,7 @@ def test_the_command_writes_a_page(files: Path, capsys: pytest.CaptureFixture) -
         (["report", "runs.csv", "fit.json", "--flops", "-1", "-o", "x.html"], "positive"),
         (["plot", "isoflops", "runs.csv"], "there are isoflop"),
         (["plot", "residuals", "runs.csv"], "needs a fit"),
-        (["plot", "power-laws", "runs.csv", "--beside", "chinchila"], "there are hoffmann"),
+        (["plot", "power-laws", "runs.csv", "--beside", "chinchila"], "there are kaplan-2020, hoffmann-2022"),
         (["plot", "isoflop", "runs.csv", "-o", "x.gif"], ".png, .pdf or .svg"),
         (["plot", "isoflop", "runs.csv", "runs.csv", "-o", "x.png"], "not a fit"),
     ],

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from scaling.cli import _runs, emit_json
 
 if TYPE_CHECKING:
-    from scaling.fitting.laws import Law
+    from scaling.reporting.frontiers import Best
 
 EXAMPLES = """\
 examples:
   scaling plot isoflop runs/quickstart fits/quickstart-chinchilla.json -o isoflop.pdf
   scaling plot residuals runs/quickstart fits/quickstart-chinchilla.json -o residuals.png
-  scaling plot power-laws runs.csv fit.json --beside hoffmann --beside besiroglu -o frontier.pdf
+  scaling plot power-laws runs.csv fit.json --beside hoffmann-2022 --beside llama-3 -o frontier.pdf
   scaling plot flatness my_runs.csv my_fit.json --flops 1e21 -o flat.svg --dark
 """
 
@@ -36,7 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--beside",
         action="append",
         metavar="LAW",
-        help="a published law to draw beside in power-laws: kaplan, hoffmann, besiroglu, ...",
+        help="what to draw beside in power-laws: kaplan-2020, hoffmann-2022, besiroglu-2024, llama-3 (all four where nothing "
+        "is said), a published law, or none",
     )
     parser.add_argument("--dark", action="store_true", help="light ink on dark paper")
 
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     if args.flops is not None and not 0 < args.flops < float("inf"):
         raise ValueError(f"--flops {args.flops}: needed a positive number.")
     fits = [] if args.fit is None else [Fit.read(args.fit)]
-    study = Study(_runs.read(args), fits, flops=args.flops, beside=_published(args.beside or ()))
+    study = Study(_runs.read(args), fits, flops=args.flops, beside=_beside(args.beside))
     with figures.dark() if args.dark else nullcontext():
         path = figures.save(figures.KINDS[args.kind].of(study), args.out or Path(f"{args.kind}.png"))
     if args.json:
@@ -63,12 +64,10 @@ def run(args: argparse.Namespace) -> None:
         print(path)
 
 
-def _published(names: Sequence[str]) -> dict[str, Law]:
-    """The published laws of these names. Raises ValueError for one that is unknown or has no best N."""
-    from scaling.fitting.published import PUBLISHED
+def _beside(names: Sequence[str] | None) -> tuple[Best, ...]:
+    """The published best sizes of these names; the usual ones where none is given."""
+    from scaling.reporting.frontiers import USUAL, named
 
-    for name in names:
-        if name not in PUBLISHED:
-            raise ValueError(f"no published law {name!r}; there are {', '.join(PUBLISHED)}.")
-        PUBLISHED[name].law.optimum(1e20)
-    return {name: PUBLISHED[name].law for name in names}
+    if names is None:
+        return tuple(USUAL.values())
+    return tuple(named(name) for name in names if name != "none")

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from scaling.fitting import isoflop
 from scaling.fitting.compare import Comparison, compare
 from scaling.fitting.fit import Fit, FitError, profiles
-from scaling.fitting.laws import Law
 from scaling.fitting.uncertainty import Profile
 from scaling.planning.allocate import Allocation, Subject
 from scaling.planning.cost import Rates
 from scaling.planning.cost.efficiency import Efficiency, accelerator_of, efficiency, read_records
-from scaling.planning.design import Expected, Target, check
-from scaling.runs import Runs, record_paths
+from scaling.planning.design import AtHand, Design, Expected, Target, check, design, noise_of, resampled
+from scaling.reporting.frontiers import USUAL, Best
+from scaling.runs import Run, Runs, record_paths
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The least loss that any model can have on a planted corpus at the runs' context, nats per token, and its standard error."""
+
+    value: float
+    se: float
+
+    def above(self, fit: Fit) -> tuple[float, float | None, float | None]:
+        """The fitted E less the floor, and the ends of its interval: the bootstrap's and the floor's own error together.
+
+        The ends are None for a fit without resamples.
+        """
+        E = fit.law.params["E"] - self.value
+        if fit.draws is None:
+            return E, None, None
+        draws = np.asarray(fit.draws)[:, type(fit.law).names().index("E")] - self.value
+        draws = draws + self.se * np.random.default_rng(0).normal(size=len(draws))
+        low, high = np.quantile(draws, (0.05, 0.95))
+        return E, float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -26,7 +49,7 @@ class Study:
     """Runs, the fits of laws to them (the first is the one that answers), and allocations under the first.
 
     `flops` is the budget that figures of one budget are drawn at: by default 10 times the largest trained.
-    `commands` are what makes the study again, for its report; `beside` are published laws to draw beside the fit.
+    `commands` are what makes the study again, for its report; `beside` are published best sizes to draw beside the fit's.
     """
 
     runs: Runs
@@ -35,7 +58,7 @@ class Study:
     flops: float | None = None
     title: str = "Scaling report"
     commands: Sequence[str] = ()
-    beside: Mapping[str, Law] = field(default_factory=dict)
+    beside: Sequence[Best] = tuple(USUAL.values())
 
     @property
     def fit(self) -> Fit | None:
@@ -51,6 +74,24 @@ class Study:
     def budget(self) -> float:
         """FLOPs of the figures that are drawn at one budget."""
         return 10 * float(self.runs.C.max()) if self.flops is None else self.flops
+
+    @cached_property
+    def floor(self) -> Floor | None:
+        """What the corpus.json beside the records says of a planted source; None for any other corpus."""
+        folder = Path(self.runs.source)
+        paths = record_paths(folder) if folder.is_dir() else []
+        told = paths[0].parent / "corpus.json" if paths else folder / "corpus.json"
+        if not told.is_file() or not (planted := json.loads(told.read_text())).get("floor"):
+            return None
+        context = str(Run.read(paths[0]).spec["shape"]["context"])
+        if context not in planted["floor"]:
+            return None
+        return Floor(float(planted["floor"][context]), float(planted.get("floor_se", {}).get(context, 0.0)))
+
+    @cached_property
+    def floored(self) -> tuple[Fit, ...]:
+        """The fits whose law has a floor E."""
+        return tuple(fit for fit in self.fits if "E" in fit.law.params)
 
     @cached_property
     def profiles(self) -> list[Profile]:
@@ -74,13 +115,43 @@ class Study:
 
     @cached_property
     def expected(self) -> tuple[Expected, ...]:
-        """How well these runs pin N* down at 1 to 1000 times their largest C, if the fitted law holds."""
-        assert self.subject is not None
+        """How well these runs pin N* down at 1 to 1000 times their largest C, if the law holds, at the noise that they show.
+
+        Raises ValueError for fewer different runs than the law has coefficients.
+        """
         C = float(self.runs.C.max())
         return tuple(
-            check(self.runs.N, self.runs.D, Target("N", C * beyond, self.subject.currency), prior=self.subject.law)
+            check(self.runs.N, self.runs.D, self._target(C * beyond), **self._prior)
             for beyond in (1, 3, 10, 30, 100, 300, 1000)
         )
+
+    @cached_property
+    def proposed(self) -> Design | None:
+        """The runs to train next for N* at the budget of the figures, for as many FLOPs as a fifth of these runs took.
+
+        None where these runs count C as 6ND, which no shape of the ladder is built for, or where none can be bought.
+        """
+        if self.subject is None or self.subject.currency.flops != "exact":
+            return None
+        had, C = (self.runs.N, self.runs.D), self.runs.C
+        try:
+            return design(
+                self._target(self.budget), flops=float(C.sum()) / 5, max_run=float(C.max()), had=had, **self._prior
+            )
+        except ValueError:
+            return None
+
+    def _target(self, C: float) -> Target:
+        assert self.subject is not None
+        return Target("N", C, self.subject.currency)
+
+    @cached_property
+    def _prior(self) -> dict[str, Any]:
+        """What a design takes as known: the fitted law, its resamples, and the noise that they show."""
+        assert self.subject is not None
+        runs = AtHand(self.runs.source, self.runs.N, self.runs.D, self.runs.loss, self.subject.currency)
+        noise, _ = noise_of(self.subject, runs, self._target(float(self.runs.C.max())))
+        return {"prior": self.subject.law, "laws": resampled(self.subject), "noise": noise}
 
     @cached_property
     def costs(self) -> dict[str, np.ndarray]:

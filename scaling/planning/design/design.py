@@ -14,7 +14,7 @@ from scaling.grid import Grid, IsoFlop
 from scaling.planning.allocate import Currency, Line, Problem
 from scaling.planning.design.at_hand import NOISE
 from scaling.planning.design.cells import Cell, buildable, candidates
-from scaling.planning.design.information import Z90, Target, condition_number, plausible, standard_error
+from scaling.planning.design.information import Z90, Target, condition_number, plausible, standard_errors
 from scaling.planning.design.optimal import Objective, whole_runs
 
 #: The prior law where nothing is known: bytes of Python with the default recipe, measured at 1e12 FLOPs (best near N 61k,
@@ -124,13 +124,13 @@ def check(
         )
     C = target.currency.flops_per_token(N) * D
     around = laws or _around(prior, target, float(np.exp(np.mean(np.log(N)))), float(np.exp(np.mean(np.log(D)))))
-    errors = [standard_error(law, target, N, D, noise) for law in around]
+    errors = standard_errors(around, target, N, D, noise)
     spread = bool(np.ptp(np.log(N)) and np.ptp(np.log(D)))
     return Expected(
         target=target.kind,
         C=target.C,
         value=float(np.exp(target.value(prior))),
-        factor=_factor(errors[0]),
+        factor=_factor(float(errors[0])),
         worst=_factor(float(np.quantile(errors, 0.9))),
         condition=condition_number(prior, N, D),
         correlation=float(np.corrcoef(np.log(N), np.log(D))[0, 1]) if spread else math.nan,

@@ -45,29 +45,35 @@ class Target:
         N, D = problem.best()
         return np.log({"N": N, "ratio": D / N, "loss": problem.loss(N, D)}[self.kind])
 
-    def gradient(self, law: Law) -> np.ndarray:
-        """d target / d log coefficient, [P]."""
-        return _gradient(self, law)
+    def gradients(self, laws: Sequence[Law]) -> np.ndarray:
+        """d target / d log coefficient under each of K laws of one kind, [K, P]."""
+        return _gradients(self, tuple(laws))
 
 
-@lru_cache(maxsize=256)
-def _gradient(target: Target, law: Law) -> np.ndarray:
-    return _differences(target.value, law)
+@lru_cache(maxsize=64)
+def _gradients(target: Target, laws: tuple[Law, ...]) -> np.ndarray:
+    return _differences(target.value, laws).T
+
+
+def jacobians(laws: Sequence[Law], N: np.ndarray, D: np.ndarray) -> np.ndarray:
+    """d log L / d log coefficient under each of K laws of one kind, at each of R runs, [K, R, P]."""
+    at = lambda stacked: np.log(stacked.loss(N, D))  # noqa: E731
+    return np.moveaxis(_differences(at, laws, trailing=1), 0, -1)
 
 
 def jacobian(law: Law, N: np.ndarray, D: np.ndarray) -> np.ndarray:
     """d log L / d log coefficient at each run, [R, P]."""
-    at = lambda stacked: np.log(stacked.loss(N, D))  # noqa: E731
-    return _differences(at, law, trailing=1).T
+    return jacobians([law], N, D)[0]
 
 
-def _differences(f: Callable[[Law], np.ndarray], law: Law, trailing: int = 0) -> np.ndarray:
-    """Central differences of f in the log of each coefficient, [P, ...]."""
-    centre = np.array([getattr(law, name) for name in law.names()], np.float64)
-    P = len(centre)
+def _differences(f: Callable[[Law], np.ndarray], laws: Sequence[Law], trailing: int = 0) -> np.ndarray:
+    """Central differences of f in the log of each coefficient of each law, [P, K, ...]: f is asked of all at once."""
+    kind = type(laws[0])
+    centres = np.array([[getattr(law, name) for name in kind.names()] for law in laws], np.float64)
+    K, P = centres.shape
     shifts = np.exp(_STEP * np.concatenate([np.eye(P), -np.eye(P)]))
-    columns = (centre * shifts).T.reshape(P, 2 * P, *[1] * trailing)
-    values = f(type(law)(*columns))
+    columns = np.moveaxis(shifts[:, None] * centres, -1, 0).reshape(P, 2 * P, K, *[1] * trailing)
+    values = f(kind(*columns))
     return (values[:P] - values[P:]) / (2 * _STEP)
 
 
@@ -78,11 +84,11 @@ def informations(jacobians: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return matrix + _RIDGE * size * np.eye(matrix.shape[-1])
 
 
-def standard_error(law: Law, target: Target, N: np.ndarray, D: np.ndarray, noise: float) -> float:
-    """The standard error of the target that runs at (N, D) with this relative noise would give, if the law is right."""
-    gradient = target.gradient(law)
-    matrix = informations(jacobian(law, N, D), np.ones(len(N)))
-    return float(noise * np.sqrt(gradient @ np.linalg.solve(matrix, gradient)))
+def standard_errors(laws: Sequence[Law], target: Target, N: np.ndarray, D: np.ndarray, noise: float) -> np.ndarray:
+    """The standard error of the target that runs at (N, D) with this relative noise would give, if each law were right, [K]."""
+    gradients = target.gradients(laws)[..., None]
+    solved = np.linalg.solve(informations(jacobians(laws, N, D), np.ones(len(N))), gradients)
+    return noise * np.sqrt((gradients * solved).sum((-2, -1)))
 
 
 def implied_noise(law: Law, drawn: Law, target: Target, N: np.ndarray, D: np.ndarray) -> float:
@@ -92,7 +98,7 @@ def implied_noise(law: Law, drawn: Law, target: Target, N: np.ndarray, D: np.nda
     on runs of much leverage.
     """
     low, high = np.quantile(target.value(drawn), [0.05, 0.95])
-    return float((high - low) / (2 * Z90) / standard_error(law, target, N, D, 1.0))
+    return float((high - low) / (2 * Z90) / standard_errors([law], target, N, D, 1.0)[0])
 
 
 def condition_number(law: Law, N: np.ndarray, D: np.ndarray) -> float:
@@ -123,8 +129,3 @@ def plausible(law: Law, N: float, D: float, laws: int, spread: float, seed: int 
                 changed[name] = value * factor
         found.append(replace(law, **changed))
     return found
-
-
-def stacked_targets(laws: Sequence[Law], target: Target) -> np.ndarray:
-    """Gradients of the target under each law, [K, P]."""
-    return np.stack([target.gradient(law) for law in laws])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scaling.fitting.laws import Law
-from scaling.planning.design.information import Target, informations, jacobian, stacked_targets
+from scaling.planning.design.information import Target, informations, jacobians
 
 _ITERATIONS = 200
 #: Rounds of exchange after the greedy purchase; the second seldom finds anything.
@@ -20,9 +20,8 @@ class Objective:
     def __init__(
         self, laws: Sequence[Law], target: Target, N: np.ndarray, D: np.ndarray, had: tuple[np.ndarray, np.ndarray]
     ):
-        self.jacobians = np.stack([jacobian(law, N, D) for law in laws])
-        self.gradients = stacked_targets(laws, target)
-        known = np.stack([jacobian(law, *had) for law in laws]) if len(had[0]) else np.zeros_like(self.jacobians[:, :1])
+        self.jacobians, self.gradients = jacobians(laws, N, D), target.gradients(laws)
+        known = jacobians(laws, *had) if len(had[0]) else np.zeros_like(self.jacobians[:, :1])
         self.had = np.swapaxes(known, 1, 2) @ known
 
     def gains(self, weights: np.ndarray) -> tuple[float, np.ndarray]:

@@ -18,4 +18,5 @@ from scaling.reporting.figures.sweep import valleys as valleys
 from scaling.reporting.figures.uncertainty import answers as answers
 from scaling.reporting.figures.uncertainty import comparison as comparison
 from scaling.reporting.figures.uncertainty import corner as corner
+from scaling.reporting.figures.uncertainty import floor as floor
 from scaling.reporting.figures.uncertainty import profiles as profiles

@@ -16,7 +16,7 @@ from scaling.runs import Runs
 if TYPE_CHECKING:
     from scaling.fitting.fit import Fit
     from scaling.planning.allocate import Subject
-    from scaling.planning.design import Expected
+    from scaling.planning.design import Design, Expected
 
 #: Sizes that waste at most these shares of the compute are marked.
 FLAT = (0.01, 0.05, 0.2)
@@ -123,28 +123,43 @@ def unbeaten(cost: np.ndarray, loss: np.ndarray) -> np.ndarray:
 
 
 @style.drawn
-def design(runs: Runs, fit: Fit | Subject, expected: Sequence[Expected]) -> Figure:
-    """Where runs lie over N and D, and the factor (90%) within which they pin N* down at each asked C, if the law holds."""
-    figure, [[plane, told]] = style.panels(2, width=8.6, height=3.8)
+def design(runs: Runs, fit: Fit | Subject, expected: Sequence[Expected], proposed: Design | None = None) -> Figure:
+    """Where runs lie over N and D, the runs to train next, and the factor (90%) within which N* is known at each asked C."""
+    figure, [[plane, told]] = style.panels(2, width=8.6, height=4.0)
+    bought = [] if proposed is None else [cell for cell, _ in proposed.cells]
     C = np.geomspace(runs.C.min() / 3, runs.C.max() * 3, 60)
     plane.plot(*planned.problem(fit, C).best(), color=style.ink(), label="best N and D")
     plane.plot(runs.N, runs.D, "o", color=style.series(1), mec=style.ink("paper"), mew=0.5, ms=4.5, label="run")
+    if proposed is not None:
+        sizes = np.array([(cell.N, cell.D) for cell in bought])
+        plane.scatter(*sizes.T, s=[14 * seeds for _, seeds in proposed.cells], marker="D", zorder=3, lw=1.1,
+                      facecolors="none", edgecolors=style.series(2), label="to train next")  # fmt: skip
     style.parameters(plane)
     style.tokens(plane, "y")
-    plane.set_title(f"{len(runs)} runs")
-    beyond = np.array([target.C for target in expected])
-    worst = np.array([target.worst for target in expected])
-    told.fill_between(beyond, 1 / worst, worst, color=style.series(0), alpha=0.22, lw=0, label="worst plausible law")
-    factor = np.array([target.factor for target in expected])
-    for side in (factor, 1 / factor):
-        told.plot(beyond, side, color=style.ink(), label="fitted law" if side is factor else None)
-    told.axhline(1, color=style.ink("soft"), lw=0.8)
-    top = float(np.clip(worst[np.isfinite(worst)].max(initial=1.2), 1.2, 100))
-    told.set_ylim(1 / top**1.1, top**1.1)
-    style.flops(told, label="asked compute C, FLOPs")
-    style.log_axis(told, "y", "N* found over N*, 90%", "power")
-    told.set_title("What they can tell")
+    more = f" and {sum(seeds for _, seeds in proposed.cells)} to train next" if proposed is not None else ""
+    plane.set_title(f"{len(runs)} runs{more}")
+    _told(told, expected, proposed)
     drawn = [panel.get_legend_handles_labels() for panel in (plane, told)]
     handles, labels = ([*one, *other] for one, other in zip(*drawn))
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    figure.legend(handles, labels, loc="outside lower center", ncols=6)
     return figure
+
+
+def _told(panel: Axes, expected: Sequence[Expected], proposed: Design | None) -> None:
+    """Over the asked C, the factor within which N* is known, and where the proposed runs would bring it."""
+    C = np.array([target.C for target in expected])
+    worst = np.array([target.worst for target in expected])
+    panel.fill_between(C, 1 / worst, worst, color=style.series(0), alpha=0.22, lw=0, label="nine in ten plausible laws")
+    factor = np.array([target.factor for target in expected])
+    for side in (factor, 1 / factor):
+        panel.plot(C, side, color=style.ink(), label="fitted law" if side is factor else None)
+    if proposed is not None:
+        after = proposed.expected
+        panel.plot([after.C] * 2, [1 / after.factor, after.factor], color=style.series(2), marker="D", ms=4.5,
+                   mfc=style.ink("paper"), label="with the next runs")  # fmt: skip
+    panel.axhline(1, color=style.ink("soft"), lw=0.8)
+    top = float(np.clip(worst[np.isfinite(worst)].max(initial=1.2), 1.2, 100))
+    panel.set_ylim(1 / top**1.1, top**1.1)
+    style.flops(panel, label="asked compute C, FLOPs")
+    style.log_axis(panel, "y", "N* found over N*, 90%", "power")
+    panel.set_title("What they can tell")

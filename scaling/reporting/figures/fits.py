@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from scaling.fitting.isoflop import Frontier
 from scaling.reporting.figures import planned, style
+from scaling.reporting.frontiers import Best
 from scaling.runs import Runs
 
 if TYPE_CHECKING:
@@ -24,12 +25,12 @@ def power_laws(
     runs: Runs,
     fit: Fit | Subject | None = None,
     approach2: Frontier | None = None,
-    beside: Mapping[str, Any] | None = None,
+    beside: Sequence[Best] = (),
 ) -> Figure:
-    """N*(C), D*(C) and D/N: the law's optimum with its bootstrap band, Approach 2, and published laws `beside`."""
+    """N*(C), D*(C) and D/N: the law's optimum with its bootstrap band, Approach 2, and what others published `beside`."""
     if fit is None and approach2 is None:
         return style.missing("No optimum to draw: neither a fit nor a vertex of Approach 2.", "Run `scaling fit`.")
-    figure, [axes] = style.panels(3, width=9.6, height=3.5)
+    figure, [axes] = style.panels(3, width=9.6, height=3.7)
     C = np.geomspace(runs.C.min() / 3, runs.C.max() * 30, 60)
     if fit is not None:
         _band(axes, C, fit)
@@ -39,8 +40,9 @@ def power_laws(
         _optimum(axes, C, approach2.optimum(C), ls=style.DASHES[1], label="Approach 2", **how)
         C_kept, *found = (np.array([getattr(vertex, name) for vertex in approach2.kept]) for name in ("C", "N", "D"))
         _optimum(axes, C_kept, found, marker="*", ms=10, ls="", mfc=style.ink("paper"), label="vertex", **how)
-    for i, (name, law) in enumerate((beside or {}).items()):
-        _optimum(axes, C, law.optimum(C), color=style.series(2 + i % 4), ls=style.DASHES[2 + i % 4], lw=1.1, label=name)
+    for i, other in enumerate(beside):
+        how = {"color": style.series(2 + i % 4), "ls": style.DASHES[2 + i % 4], "lw": 1.1}
+        _optimum(axes, C, other.optimum(C), label=other.label, **how)
     for panel, label, title in zip(
         axes, ("parameters N*", "tokens D*", "tokens per parameter D*/N*"), ("N*(C)", "D*(C)", "D*/N*")
     ):
@@ -51,7 +53,7 @@ def power_laws(
         panel.axvspan(runs.C.min(), runs.C.max(), color=style.ink("rule"), alpha=0.45, lw=0, zorder=0, label="trained")
         panel.set_xlim(C[0], C[-1])
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5))
     return figure
 
 

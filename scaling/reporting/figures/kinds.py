@@ -11,7 +11,7 @@ from scaling.reporting.figures.decisions import being_off, design, flatness, par
 from scaling.reporting.figures.fits import power_laws, residuals, surface
 from scaling.reporting.figures.style import missing
 from scaling.reporting.figures.sweep import isoflop, training_curves, valleys
-from scaling.reporting.figures.uncertainty import NO_BOOTSTRAP, answers, comparison, corner, profiles
+from scaling.reporting.figures.uncertainty import NO_BOOTSTRAP, answers, comparison, corner, floor, profiles
 from scaling.reporting.study import Study
 
 
@@ -19,6 +19,23 @@ def _profiles(study: Study) -> Figure:
     if study.fit is None or study.fit.draws is None:
         return missing(*NO_BOOTSTRAP)
     return profiles(study.profiles, study.fit.law.params)
+
+
+def _floor(study: Study) -> Figure:
+    if study.floor is None or not study.floored:
+        return missing(
+            "No floor to compare with: these runs were not trained on a planted corpus.",
+            "Its corpus.json says the least loss there is; a law with a term E is needed, too.",
+        )
+    return floor([(fit.law.name, study.floor.above(fit)) for fit in study.floored], study.floor.value)
+
+
+def _design(study: Study) -> Figure:
+    try:
+        expected = study.expected
+    except ValueError as error:
+        return missing("These runs cannot say what they tell.", str(error))
+    return design(study.runs, study.subject, expected, study.proposed)
 
 
 @dataclass(frozen=True)
@@ -101,9 +118,15 @@ KINDS: dict[str, Kind] = {
         "Loss against what each run cost; the line joins the runs that no other run beats.",
     ),
     "design": Kind(
-        lambda s: design(s.runs, s.subject, s.expected),
+        _design,
         True,
-        "Where the runs lie over parameters and tokens, and within what factor they pin N* down at larger compute.",
+        "Where the runs lie over parameters and tokens, which to train next, and within what factor N* is known at larger "
+        "compute.",
+    ),
+    "floor": Kind(
+        _floor,
+        True,
+        "The fitted floor E less the least loss that any model can have on a planted corpus, with its interval.",
     ),
     "valleys": Kind(
         lambda s: valleys(s.runs), False, "Loss against the peak learning rate, one valley for each size and tokens."

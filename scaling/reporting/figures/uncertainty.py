@@ -195,3 +195,23 @@ def profiles(found: Sequence[Profile], best: Mapping[str, float]) -> Figure:
         f"Profile likelihoods, {found[0].level:.0%} intervals", x=0.01, ha="left", fontsize=9.5, fontweight="bold"
     )
     return figure
+
+
+@style.drawn
+def floor(found: Sequence[tuple[str, tuple[float, float | None, float | None]]], planted: float) -> Figure:
+    """Each law's E less the planted floor, with its 90% interval where it has one: a law that finds the floor spans 0."""
+    figure, [[axes]] = style.panels(width=6.4, height=1.7 + 0.45 * len(found))
+    for i, (_, (value, low, high)) in enumerate(found):
+        told = low is None or high is None or not low <= 0 <= high
+        marker = {"marker": style.MARKERS[i % len(style.MARKERS)], "color": style.series(i), "ms": 7}
+        if low is not None and high is not None:
+            axes.plot([low, high], [i, i], color=style.series(i), lw=2.2, solid_capstyle="butt")
+        axes.plot(value, i, ls="", mfc=style.ink("paper") if told else style.series(i), mew=1.4, **marker)
+    axes.axvline(0, color=style.ink(), lw=1.1)
+    axes.set_yticks(range(len(found)), [name for name, _ in found])
+    axes.set_ylim(len(found) - 0.5, -0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.margins(x=0.12)
+    axes.set_xlabel("fitted E less the planted floor, nats per token; bar: 90%, filled where it holds 0")
+    axes.set_title(f"Is the floor found? The source's is {planted:.4f} nats per token")
+    return figure

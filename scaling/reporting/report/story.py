@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scaling.fitting.fit import Fit
 from scaling.planning.allocate import Allocation
 from scaling.reporting import figures, numbers
-from scaling.reporting.study import Study
+from scaling.reporting.study import Floor, Study
 from scaling.runs import Runs
 
 
@@ -168,14 +168,25 @@ def _ranged(write: Callable[[float], str], value: float, intervals: Mapping[str,
 
 
 #: The figures of a report, in its order; the others are drawn by `scaling plot`.
-PICTURES = ("isoflop", "power-laws", "training-curves", "residuals", "flatness", "being-off", "corner")
+PICTURES = (
+    "isoflop", "power-laws", "surface", "training-curves", "residuals", "flatness", "being-off", "corner", "answers", "pareto",
+    "design", "valleys", "floor",
+)  # fmt: skip
 
 #: Figures that would only say what they lack are left out of a report.
 _LACKING: dict[str, Callable[[Study], bool]] = {
     "power-laws": lambda study: study.fit is None and study.approach2 is None,
     "training-curves": lambda study: not study.runs.curves,
     "corner": lambda study: study.fit is None or study.fit.draws is None,
+    "answers": lambda study: study.fit is None or study.fit.draws is None,
+    "valleys": lambda study: not _has_valleys(study.runs),
+    "floor": lambda study: study.floor is None or not study.floored,
 }
+
+
+def _has_valleys(runs: Runs) -> bool:
+    """Whether any N and D were trained at two learning rates."""
+    return "learning_rate" in runs.table and bool((runs.table.groupby(["N", "D"])["learning_rate"].nunique() > 1).any())
 
 
 def _pictures(study: Study) -> Section:
@@ -191,16 +202,20 @@ def _pictures(study: Study) -> Section:
 
 
 def _law(study: Study) -> Section:
-    return Section("The law", [block for fit in study.fits for block in _card(fit)])
+    return Section("The law", [block for fit in study.fits for block in _card(fit, study.floor)])
 
 
-def _card(fit: Fit) -> list[Block]:
+def _card(fit: Fit, floor: Floor | None) -> list[Block]:
     """The fit card: the law, its coefficients, how it was fitted, and what certifies it."""
     params = fit.intervals.get("params", {})
     exponents = {name: value for name, value in zip("ab", getattr(fit.law, "exponents", ()))}
     rows = [[name, _ranged(_five, value, params, name)] for name, value in fit.law.params.items()] + [
         [name, _ranged(_five, value, fit.intervals.get("exponents"), name)] for name, value in exponents.items()
     ]
+    if floor is not None and "E" in fit.law.params:
+        above, *ends = floor.above(fit)
+        between = "" if None in ends else f" ({' to '.join(_five(end) for end in ends)})"
+        rows.append([f"E less the planted floor of {_five(floor.value)}", f"{_five(above)}{between}"])
     seen = fit.certificate
     checks = [
         ["verdict", "verified" if fit.verified else "NOT verified"],
