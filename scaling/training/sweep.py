@@ -227,9 +227,8 @@ def _claim(todo: Plan, corpus: Corpus) -> None:
     if not (folder / "grid.toml").exists():
         write_whole(folder / "grid.toml", todo.grid.toml())
     if not (folder / "corpus.json").exists():
-        manifest = corpus.manifest
-        kept = {key: manifest[key] for key in ("name", "digest", "vocab", "bytes_per_token", "tokens")}
-        write_whole(folder / "corpus.json", to_json({**kept, "documents": len(manifest["documents"])}))
+        contexts = tuple(sorted({spec.shape.context for spec in todo.specs}))
+        write_whole(folder / "corpus.json", to_json(corpus.summary(contexts)))
 
 
 def _require_same(path: Path, now: Grid) -> None:

@@ -1,24 +1,25 @@
-"""Corpus: text -> token arrays on disk, a held-out split, and batches as a pure function of the step."""
+"""Stored: text -> token arrays on disk and a held-out split; a batch is gathered from windows in a seeded order."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
 import json
-import math
 import os
 import shutil
 import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scaling.runs import to_json, write_whole
+from scaling.training.corpus.corpus import Corpus, cache_folder
+from scaling.training.corpus.permute import permuted
 
 #: Distributions whose Python source the `python` corpus holds, beside the standard library.
 DISTRIBUTIONS = ("jax", "optax", "orbax-checkpoint", "numpy", "scipy", "pandas", "matplotlib", "rich")
@@ -34,7 +35,7 @@ LAYOUT = 1
 
 
 @dataclass(frozen=True)
-class Corpus:
+class Stored(Corpus):
     """Tokens on disk: `train` and `heldout` are flat arrays of token ids, `digest` is the hash of both.
 
     `documents` lists what is in it: (name, bytes, split) a document, in order.
@@ -47,9 +48,10 @@ class Corpus:
     train: np.ndarray
     heldout: np.ndarray
     folder: Path
+    heldouts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str) -> Corpus:
+    def of(cls, name: str) -> Stored:
         """The corpus of a grid.toml: `python`, or the path of a text file or folder. Built once, then cached.
 
         Raises ValueError for a path that is missing, empty, or not UTF-8 text.
@@ -58,33 +60,14 @@ class Corpus:
         if pointer.exists():
             folder = cache_folder() / "corpora" / json.loads(pointer.read_text())["digest"]
             if (folder / "manifest.json").exists():
-                return cls.load(folder)
+                return cls._cached(folder)
         corpus = _build(name, _files(name))
         write_whole(pointer, to_json({"digest": corpus.digest, "name": name}))
         return corpus
 
     @classmethod
-    def of_digest(cls, digest: str, name: str) -> Corpus:
-        """The cached corpus of this digest, or the one that `name` builds now if it has that digest.
-
-        A sweep goes on from the array that it began with, whatever was installed or edited since.
-        Raises ValueError where neither has the digest.
-        """
-        folder = cache_folder() / "corpora" / digest
-        if (folder / "manifest.json").exists():
-            return cls.load(folder)
-        corpus = cls.of(name)
-        if corpus.digest != digest:
-            raise ValueError(
-                f"corpus {name!r} has changed: the runs were trained on digest {digest}, it now has {corpus.digest}, and "
-                f"{folder} is not cached. Restore the text or the cache, or begin a new folder of runs."
-            )
-        return corpus
-
-    @classmethod
-    def load(cls, folder: Path) -> Corpus:
-        """The cached corpus in a folder. Raises ValueError where an array is cut short."""
-        manifest = json.loads((folder / "manifest.json").read_text())
+    def from_manifest(cls, folder: Path, manifest: Mapping[str, Any]) -> Stored:
+        """The cached corpus that the manifest in a folder describes. Raises ValueError where an array is cut short."""
         arrays = {}
         for split in ("train", "heldout"):
             path = folder / f"{split}.bin"
@@ -101,10 +84,15 @@ class Corpus:
             **arrays,
         )
 
-    @property
-    def manifest(self) -> Mapping[str, Any]:
-        """Name, digest, token counts, and (name, bytes, split) of every document."""
-        return json.loads((self.folder / "manifest.json").read_text())
+    @classmethod
+    def _cached(cls, folder: Path) -> Stored:
+        return cls.from_manifest(folder, json.loads((folder / "manifest.json").read_text()))
+
+    def summary(self, contexts: tuple[int, ...]) -> Mapping[str, Any]:
+        """See `Corpus.summary`: counts of tokens and documents."""
+        manifest = self.manifest
+        kept = {key: manifest[key] for key in ("name", "digest", "vocab", "bytes_per_token", "tokens")}
+        return {**kept, "documents": len(manifest["documents"])}
 
     def windows(self, context: int) -> int:
         """How many training windows of `context` predicted tokens there are; each token is in one of them."""
@@ -144,40 +132,6 @@ class Corpus:
             )
         start = np.arange(wanted) * available // wanted * context
         return np.asarray(self.heldout[start[:, None] + np.arange(context + 1)])
-
-
-def permuted(index: np.ndarray, size: int, key: str) -> np.ndarray:
-    """Where a pseudo-random permutation of range(size) sends each index: a keyed four-round Feistel network.
-
-    It needs no memory and is the same on every machine. Indices that leave the range walk on until they are back
-    in it (cycle walking; Black and Rogaway 2002).
-    """
-    half = max(1, math.ceil(math.log2(max(size, 2)) / 2))
-    mask = np.uint64((1 << half) - 1)
-    keys = np.frombuffer(hashlib.sha256(key.encode()).digest(), np.uint64)
-    out = index.astype(np.uint64)
-    walking = np.ones(out.shape, bool)
-    while walking.any():
-        left, right = out[walking] >> np.uint64(half), out[walking] & mask
-        for round_key in keys:
-            left, right = right, left ^ (_mix(right ^ round_key) & mask)
-        out[walking] = (left << np.uint64(half)) | right
-        walking = out >= size
-    return out
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64 (Steele et al. 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def cache_folder() -> Path:
-    """Where corpora and compiled programs are kept: SCALING_CACHE, or `scaling` in the user's cache folder."""
-    if named := os.environ.get("SCALING_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaling"
 
 
 def _python_files() -> list[tuple[str, Path]]:
@@ -255,7 +209,7 @@ def _documents(name: str, sources: list[tuple[str, Path]]) -> Iterator[tuple[str
             yield label, content, digest
 
 
-def _build(name: str, sources: list[tuple[str, Path]]) -> Corpus:
+def _build(name: str, sources: list[tuple[str, Path]]) -> Stored:
     """Write the arrays and the manifest of a corpus into the cache, whole or not at all, and load it."""
     root = cache_folder() / "corpora"
     root.mkdir(parents=True, exist_ok=True)
@@ -293,7 +247,7 @@ def _build(name: str, sources: list[tuple[str, Path]]) -> Corpus:
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Corpus.load(root / digest)
+    return Stored._cached(root / digest)
 
 
 def _split_a_lone(documents: Iterator[tuple[str, bytes, bytes]], sources: int) -> Iterator[tuple[str, bytes, bytes]]:
