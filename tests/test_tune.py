@@ -1,9 +1,11 @@
 """The valleys of learning rates, and the rule that follows from them."""
 
+import tomllib
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from here import Here
 
 from scaling.grid import Grid
 from scaling.recipe import RULES, Rule
@@ -94,3 +96,17 @@ def test_too_few_ends_are_named():
     failed = [replace(run, status="failed", loss=None, reason="diverged") for run in runs[2:]]
     with pytest.raises(ValueError, match="2 of its learning rates ended"):
         tune.valley(cell, [*runs[:2], *failed])
+
+
+def test_a_real_search_lengthens_its_ladders(corpus, tmp_path):
+    grid = Grid.of({"budgets": [2e8, 4e8], "sizes": [{"depth": 2, "width": 8}], "context": 16, "eval_tokens": 2048,
+                    "corpus": str(corpus.name), "rule": {"rate": 1e-3, "batch": 64}})  # fmt: skip
+    here = Here(corpus)
+    tuned = tune.tune(grid, tmp_path, rates=3, factor=4.0, executor=here)
+    assert all(len(each.rates) > 3 for each in tuned.valleys)
+    assert all(each.best_rate > 1e-3 for each in tuned.valleys)
+    assert tuned.rule.rate_most == pytest.approx(max(each.best_rate * 2 for each in tuned.valleys), rel=0.01)
+    again = tune.tune(grid, tmp_path, rates=3, factor=4.0, executor=here)
+    assert again == tuned
+    assert len(here.trained) == len(set(here.trained)) == sum(len(each.rates) for each in tuned.valleys)
+    assert Grid.of(tomllib.loads(tuned.tuned_grid.toml())).rule == tuned.rule

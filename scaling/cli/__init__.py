@@ -19,6 +19,7 @@ VERBS = {
     "sweep": "train the missing cells of a grid",
     "status": "what is done, running, failed and left in a folder of runs",
     "table": "one CSV or Parquet table of a folder of runs",
+    "tune": "the learning rate and batch that suit a corpus, and a rule",
     "fit": "fit a law to a table of runs",
     "isoflop": "Approaches 1 and 2: envelope and isoFLOP parabolas",
     "compare": "law against law on held-out compute",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,8 @@ class Plan:
 
     @property
     def missing(self) -> tuple[RunSpec, ...]:
-        """The cells to train, the longest first, so that no worker is left alone with a long one at the end."""
-        missing = (spec for spec in self.specs if spec.id not in self.records)
-        return tuple(sorted(missing, key=lambda spec: (-spec.C, -spec.shape.N, spec.id)))
+        """The cells to train, the longest first."""
+        return _longest_first(spec for spec in self.specs if spec.id not in self.records)
 
     @property
     def failed(self) -> tuple[Run, ...]:
@@ -191,11 +190,26 @@ def sweep(grid: Grid, folder: str | Path, executor: Executor | None = None, watc
     if todo.corpus is None:
         return todo
     _claim(todo, todo.corpus)
-    specs = {spec.id: spec for spec in todo.specs}
-    status = Status(len(specs), len(todo.records) - len(todo.failed), len(todo.failed), float(todo.flops))
+    return replace(todo, records=train_specs(todo.specs, todo.folder, todo.corpus, executor, watch))
+
+
+def train_specs(
+    specs: Sequence[RunSpec],
+    folder: Path,
+    corpus: Corpus,
+    executor: Executor | None = None,
+    watch: Watch = lambda status: None,
+) -> dict[str, Run]:
+    """Train the specs that have no record in the folder, the longest first, and return the records of all by id."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cells = {spec.id: spec for spec in specs}
+    records = {path.stem: Run.read(path) for path in record_paths(folder) if path.stem in cells}
+    missing = _longest_first(spec for spec in cells.values() if spec.id not in records)
+    failed = sum(run.status == "failed" for run in records.values())
+    status = Status(len(cells), len(records) - failed, failed, float(sum(spec.C for spec in missing)))
 
     def report(event: Event) -> None:
-        spec = specs[event.id]
+        spec = cells[event.id]
         if event.kind in ("done", "failed"):
             status.done += event.kind == "done"
             status.failed += event.kind == "failed"
@@ -205,8 +219,14 @@ def sweep(grid: Grid, folder: str | Path, executor: Executor | None = None, watc
             status.now[event.worker] = (spec, event)
         watch(status)
 
-    (executor or Local()).run(todo.missing, todo.folder, todo.corpus.folder, report)
-    return plan(grid, folder)
+    if missing:
+        (executor or Local()).run(missing, folder, corpus.folder, report)
+    return records | {spec.id: Run.read(folder / f"{spec.id}.json") for spec in missing}
+
+
+def _longest_first(specs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
+    """The order of training: no worker is left alone with a long run at the end."""
+    return tuple(sorted(specs, key=lambda spec: (-spec.C, -spec.shape.N, spec.id)))
 
 
 def _digest_begun(folder: Path) -> str | None:

@@ -11,12 +11,16 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from scaling.grid import Grid, RunSpec
 from scaling.recipe import RULES, Rule
 from scaling.runs import Run
+from scaling.training.corpus import Corpus
+from scaling.training.executors import Executor
+from scaling.training.sweep import Watch, train_specs
 
 #: How often a ladder whose best rate is its last is made longer by one rate.
 LONGER = 4
@@ -52,17 +56,18 @@ class Valley:
 
 def valley(cell: RunSpec, runs: Sequence[Run]) -> Valley:
     """The valley of a cell's runs at one batch. Raises ValueError where fewer than three rates ended with a loss."""
-    losses = defaultdict(list)
+    tried = defaultdict(list)
     for run in runs:
-        if run.loss is not None:
-            losses[run.spec["recipe"]["learning_rate"]].append(run.loss)
+        tried[run.spec["recipe"]["learning_rate"]].append(run)
+    losses = {rate: _mean_loss(seeds) for rate, seeds in tried.items()}
+    losses = {rate: loss for rate, loss in losses.items() if math.isfinite(loss)}
     if len(losses) < 3:
         raise ValueError(
             f"N = {cell.shape.N:,}, D = {cell.tokens:,}: {len(losses)} of its learning rates ended with a loss, and a valley "
-            "needs 3. `scaling status` says why others failed; give more --rates."
+            "needs 3. Their records say why others failed; give more --rates."
         )
     rates = sorted(losses)
-    means = np.array([np.mean(losses[rate]) for rate in rates])
+    means = np.array([losses[rate] for rate in rates])
     best = int(np.argmin(means))
     floor, lowest, cost = rates[best], float(means[best]), None
     inside = 0 < best < len(rates) - 1
@@ -140,13 +145,111 @@ def _powers(
     return float(np.exp(solution[0])), exponents
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """What a search found: a valley for each cell and batch, and the rule that they give in the place of the grid's."""
+
+    grid: Grid
+    valleys: tuple[Valley, ...]
+    rule: Rule
+
+    @property
+    def tuned_grid(self) -> Grid:
+        """The grid with the tuned rule."""
+        return replace(self.grid, rule=self.rule)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is doubtful: floors outside their ladder, exponents that the cells cannot tell."""
+        said = []
+        best = best_batches(self.valleys)
+        outside = [each for each in best if not each.inside]
+        if outside:
+            where = ", ".join(f"N = {each.cell.shape.N:,} at {each.cell.C:.2g} FLOPs" for each in outside)
+            said.append(f"the best rate is the last of its ladder, and left out of the rule: {where}.")
+        if len({f"{each.cell.C:.1g}" for each in best if each.inside}) < 2:
+            said.append(
+                "one budget cannot tell how the rate moves with D from how it moves with N: give the grid a second."
+            )
+        return tuple(said)
+
+
+def tune(
+    grid: Grid,
+    folder: str | Path,
+    *,
+    rates: int = 5,
+    factor: float = 2.0,
+    batches: Sequence[float] = (1.0,),
+    executor: Executor | None = None,
+    watch: Watch = lambda status: None,
+) -> Tuned:
+    """Train a small search around the grid's rule and return what it found; what is in the folder is not trained again.
+
+    `rates` rates a `factor` apart around the rule's, for each of the `batches` (times the rule's) and each cell of
+    `search_cells`, with every seed. A ladder whose best rate is its last is made longer, by up to LONGER rates.
+    Raises ValueError for fewer than three rates, and where no best rate is inside its ladder.
+    """
+    if rates < 3 or not 1 < factor < 16 or not batches or not all(0 < each < 64 for each in batches):
+        raise ValueError(
+            f"rates {rates}, factor {factor:g}, batches {', '.join(f'{each:g}' for each in batches)}: needed 3 rates or more, a "
+            "factor between 1 and 16, and batches between 0 and 64 times the rule's."
+        )
+    corpus = Corpus.of(grid.corpus)
+    seeds = grid.curves[0].seeds
+    ladders = {
+        (cell, batch): list(range(-(rates // 2), rates - rates // 2))
+        for cell in search_cells(grid, corpus.digest)
+        for batch in batches
+    }
+    while True:
+        rungs = {
+            (cell, batch, step): [replace(variant(cell, factor**step, batch), seed=seed) for seed in seeds]
+            for (cell, batch), steps in ladders.items()
+            for step in steps
+        }
+        wanted = [spec for specs in rungs.values() for spec in specs]
+        records = train_specs(wanted, Path(folder), corpus, executor, watch)
+        runs = {rung: [records[spec.id] for spec in specs] for rung, specs in rungs.items()}
+        longer = False
+        for (cell, batch), steps in ladders.items():
+            step = _next_rung({step: _mean_loss(runs[cell, batch, step]) for step in steps})
+            if step is not None and len(steps) < rates + LONGER:
+                ladders[cell, batch] = sorted([*steps, step])
+                longer = True
+        if not longer:
+            break
+    found = tuple(
+        valley(cell, [run for step in steps for run in runs[cell, batch, step]])
+        for (cell, batch), steps in ladders.items()
+    )
+    return Tuned(grid, found, fitted_rule(found, start_rule(grid)))
+
+
+def _mean_loss(runs: Sequence[Run]) -> float:
+    """The mean loss over seeds; infinite where one diverged."""
+    return float(np.mean([math.inf if run.loss is None else run.loss for run in runs]))
+
+
+def _next_rung(losses: dict[int, float]) -> int | None:
+    """The rate to try next, in steps of the ladder, where the best so far is the last one of it; None where it is inside."""
+    best = min(losses, key=lambda step: losses[step])
+    if best == min(losses):
+        return best - 1
+    return best + 1 if best == max(losses) else None
+
+
 def search_cells(grid: Grid, digest: str) -> tuple[RunSpec, ...]:
-    """The cells of a small search: the smallest, middle and largest size at the two smallest budgets, every seed."""
-    specs = []
-    for curve in grid.curves[:2]:
-        shapes = tuple(dict.fromkeys(curve.shapes[i] for i in (0, len(curve.shapes) // 2, -1)))
-        specs += replace(grid, curves=(replace(curve, shapes=shapes),)).specs(digest)
-    return tuple(specs)
+    """The cells of a small search: the smallest, middle and largest size at the two smallest budgets, with the first seed."""
+    curves = tuple(
+        replace(
+            curve,
+            shapes=tuple(dict.fromkeys(curve.shapes[i] for i in (0, len(curve.shapes) // 2, -1))),
+            seeds=curve.seeds[:1],
+        )
+        for curve in grid.curves[:2]
+    )
+    return replace(grid, curves=curves).specs(digest)
 
 
 def variant(spec: RunSpec, rate_times: float, batch_times: float = 1.0) -> RunSpec:
