@@ -28,7 +28,7 @@ from jax.extend.random import threefry_2x32
 VERSION = 1
 
 #: Windows in one step of the average that estimates the topics' share of the block entropy.
-TOPIC_WINDOWS = 16_384
+TOPIC_WINDOWS = 4_096
 
 
 @dataclass(frozen=True)
