@@ -22,6 +22,10 @@ SAMPLES = 4000
 SHAPES = ("price log-uniform in its range", "utilisation triangular in its range")
 
 
+#: Steps of the sequence that fills a square most evenly: 1/g and 1/g^2, g the root of g^3 = g + 1 (Roberts 2018).
+EVEN = (0.7548776662466927, 0.5698402909980532)
+
+
 @dataclass(frozen=True)
 class Ranges:
     """What is not known of price and utilisation: factors on the rates' own; and whether they were given."""
@@ -43,16 +47,17 @@ class Ranges:
         return cls(price_factors, mfu_factors, given)
 
     def draw(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Factors on price and utilisation, [size] each, seeded.
+        """Factors on price and utilisation, [size] each: the points of an even sequence, the same at every call.
 
         Only their ranges are known. That price is log-uniform and utilisation triangular is a choice, made after trying
         several because it comes near intervals that were published without their distributions ($5.2k to 11.2k for a loss
         of 2.2 on Epoch's runs at $2 to 4 an hour and utilisation .3 to .5); it is no finding. SHAPES says so in the answer.
         """
-        rng = np.random.default_rng(0)
-        price = np.exp(rng.uniform(*np.log(self.price), size))
-        low, high = self.mfu
-        return price, rng.triangular(low, (low + high) / 2, high, size) if low < high else np.full(size, low)
+        first, second = (((0.5 + step * np.arange(1, size + 1)) % 1.0) for step in EVEN)
+        (cheap, dear), (low, high) = np.log(self.price), self.mfu
+        rising = low + (high - low) * np.sqrt(second / 2)
+        falling = high - (high - low) * np.sqrt((1 - second) / 2)
+        return np.exp(cheap + (dear - cheap) * first), np.where(second < 0.5, rising, falling)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@
   }
   /* While a slider moves, a part of the draws answers at once; all of them follow when it rests. */
   const QUICK = 1000, PICTURE = 200;
-  const all = facts.draws && Planner.columns(facts.draws);
-  const quick = facts.draws && Planner.columns(facts.draws, QUICK), few = facts.draws && Planner.columns(facts.draws, PICTURE);
+  const all = facts.draws && Planner.columns(facts);
+  const quick = facts.draws && Planner.columns(facts, QUICK), few = facts.draws && Planner.columns(facts, PICTURE);
 
   const UNITS = {
     flops: { name: "FLOPs", low: Math.log10(facts.begin) - 6, high: Math.log10(facts.begin) + 8 },
@@ -57,20 +57,40 @@
     return found ? Number(found[1]) * (letter || 1) : NaN;
   }
 
+  /* A number, or two with "to", ":" or "-" between them, as [low, high]; null where nothing is written, NaN where it is neither. */
+  function readRange(field) {
+    const parts = $(field).value.trim().replace(/[,_\s$]/g, "").split(/to|:|(?<![eE])-/i).filter(Boolean).map(Number);
+    if (!parts.length) return null;
+    const [low, high = low] = parts;
+    return parts.length < 3 && low > 0 && low <= high ? [low, high] : NaN;
+  }
+
+  function refuse(field, what) {
+    $(field).setAttribute("aria-invalid", "true");
+    throw new Planner.Impossible(`${$(field).labels[0].textContent}: "${$(field).value}" is not ${what}`);
+  }
+
   function wish() {
     const numbers = {};
-    for (const field of ["budget", "usd_per_hour", "g_per_kwh", "inference_tokens", "unique_tokens", "max_memory_gb", "devices"]) {
+    for (const field of ["budget", "g_per_kwh", "inference_tokens", "unique_tokens", "max_memory_gb", "devices"]) {
       numbers[field] = read(field);
       const bad = Number.isNaN(numbers[field]) || (numbers[field] !== null && numbers[field] <= 0 && !["inference_tokens", "g_per_kwh"].includes(field));
-      $(field).setAttribute("aria-invalid", bad ? "true" : "false");
-      if (bad) throw new Planner.Impossible(`${$(field).labels[0].textContent}: "${$(field).value}" is not a positive number. Write it as 1e21, 20B or 1500.`);
+      $(field).setAttribute("aria-invalid", "false");
+      if (bad) refuse(field, "a positive number. Write it as 1e21, 20B or 1500.");
+    }
+    const price = readRange("usd_per_hour"), mfu = $("mfu").value / 100, give = read("mfu_spread");
+    for (const field of ["usd_per_hour", "mfu_spread"]) $(field).setAttribute("aria-invalid", "false");
+    if (Number.isNaN(price)) refuse("usd_per_hour", "a price. Write it as 2.5, or as a range: 2 to 4.");
+    if (Number.isNaN(give) || give / 100 >= mfu || give / 100 + mfu > 1) {
+      refuse("mfu_spread", `between 0 and ${Math.min($("mfu").value - 1, 100 - $("mfu").value)}.`);
     }
     if (numbers.budget === null) throw new Planner.Impossible("Give a budget.");
     const kind = $("kind").value, budgets = {};
     budgets[kind === "device_days" ? "device_hours" : kind] = kind === "device_days" ? 24 * numbers.budget : numbers.budget;
     return {
       budgets, accelerator: $("accelerator").value, precision: $("precision").value, price: $("price").value,
-      usd_per_hour: numbers.usd_per_hour, mfu: $("mfu").value / 100, region: $("region").value, g_per_kwh: numbers.g_per_kwh,
+      usd_per_hour: price && Math.sqrt(price[0] * price[1]), price_range: price, mfu,
+      mfu_range: give ? [mfu - give / 100, mfu + give / 100] : null, region: $("region").value, g_per_kwh: numbers.g_per_kwh,
       inference_tokens: numbers.inference_tokens || 0, unique_tokens: numbers.unique_tokens, max_params: null,
       max_memory_gb: numbers.max_memory_gb, devices: numbers.devices || 1,
     };
@@ -83,7 +103,8 @@
 
   function ranged(answer, name, write) {
     const ends = answer.intervals && answer.intervals[name];
-    return ends ? `${write(ends[0])} to ${write(ends[1])}` : "";
+    const [low, high] = ends ? ends.map((end) => write(end)) : [];
+    return low === high ? "" : `${low} to ${high}`;
   }
 
   function show(asked, answer) {
@@ -92,11 +113,12 @@
     put("D", count(answer.D), ranged(answer, "D", count));
     put("loss", plain(answer.loss), ranged(answer, "loss", plain));
     put("ratio", ratio(answer.tokens_per_parameter), ranged(answer, "tokens_per_parameter", ratio));
-    put("C", power(answer.C), answer.serving ? `and ${power(answer.serving)} to serve` : "");
-    put("usd", answer.usd === null ? "not known" : usd(answer.usd), answer.usd === null ? "give dollars a device-hour" : "");
-    put("hours", count(answer.device_hours), `${duration(answer.device_hours / asked.devices)} on ${asked.devices}`);
-    put("kwh", answer.kwh === null ? "not known" : count(answer.kwh), "");
-    put("kg", answer.kg_co2e === null ? "not known" : count(answer.kg_co2e), "");
+    const also = (...parts) => parts.filter(Boolean).join("; ");
+    put("C", power(answer.C), also(ranged(answer, "C", power), answer.serving && `and ${power(answer.serving)} to serve`));
+    put("usd", answer.usd === null ? "not known" : usd(answer.usd), answer.usd === null ? "give dollars a device-hour" : ranged(answer, "usd", usd));
+    put("hours", count(answer.device_hours), also(ranged(answer, "device_hours", count), `${duration(answer.device_hours / asked.devices)} on ${asked.devices}`));
+    put("kwh", answer.kwh === null ? "not known" : count(answer.kwh), ranged(answer, "kwh", count));
+    put("kg", answer.kg_co2e === null ? "not known" : count(answer.kg_co2e), ranged(answer, "kg_co2e", count));
     put("flat", `${count(answer.flat[0])} to ${count(answer.flat[1])}`, "cost at most 1% of the compute");
     $("brief").textContent = `N* ${count(answer.N)} · D* ${count(answer.D)} · loss ${plain(answer.loss)}` +
       (answer.usd === null ? "" : ` · ${usd(answer.usd)}`);
@@ -120,24 +142,34 @@
 
   /* --- the picture --------------------------------------------------------------------------------------------- */
   const POINTS = 97, colour = (name) => getComputedStyle(document.body).getPropertyValue("--canvas-" + name).trim();
-  const lowest = Math.min(...facts.runs.map((run) => run[2]));
+  const sizesRun = facts.runs.map((run) => run[0]), lossesRun = facts.runs.map((run) => run[2]).sort((a, b) => a - b);
+  const ordinary = lossesRun[Math.floor(0.95 * (lossesRun.length - 1))];
+  /* The law's curve at each trained budget, through the sizes that it was trained at. */
+  const trained = facts.budgets.map((C) => {
+    const here = facts.runs.filter((run) => Math.abs(Math.log(run[1] / C)) < 0.05).map((run) => Math.log(run[0]));
+    const low = Math.min(...here) - 0.15, high = Math.max(...here) + 0.15;
+    const sizes = Array.from({ length: 41 }, (_, i) => low + (high - low) * i / 40);
+    const first = facts.accelerators[0], asked = { budgets: { flops: C }, accelerator: first.name, price: "on-demand", mfu: 0.4,
+      precision: ["bf16", "fp32"].find((name) => first[name]), region: facts.regions[0].name };
+    return { C, sizes: sizes.map(Math.exp), losses: Planner.curve(facts, asked, null, sizes).line };
+  });
   let chart = null, star = null, band = null;
 
   function picture(asked, answer) {
-    const centre = Math.log(answer.N), sizes = [];
-    for (let i = 0; i < POINTS; i++) sizes.push(centre + Math.log(30) * (2 * i / (POINTS - 1) - 1));
+    const ends = [Math.min(answer.N / 30, ...sizesRun), Math.max(answer.N * 30, ...sizesRun)].map(Math.log), sizes = [];
+    for (let i = 0; i < POINTS; i++) sizes.push(ends[0] + (ends[1] - ends[0]) * i / (POINTS - 1));
     const { line, low, high } = Planner.curve(facts, asked, few, sizes);
-    const reach = Math.max(0.02 * answer.loss, 0.35 * (Math.max(line[0], line[POINTS - 1]) - answer.loss));
-    const top = Math.max(answer.loss + reach, Math.min(1.2 * answer.loss, 1.02 * lowest));
-    const data = [sizes.map(Math.exp), low || sizes.map(() => null), high || sizes.map(() => null), line.map((y) => (Number.isFinite(y) ? y : null))];
+    const top = Math.max(ordinary, 1.1 * answer.loss);
+    const drawn = (values) => values.map((y) => (y !== null && Number.isFinite(y) && y < 3 * top ? y : null));
+    const data = [sizes.map(Math.exp), drawn(low || sizes.map(() => null)), drawn(high || sizes.map(() => null)), drawn(line)];
     star = [answer.N, answer.loss];
     band = answer.flat;
-    const floor = Math.min(answer.loss, ...(low || [answer.loss]).filter((y) => y !== null));
+    const floor = Math.min(answer.loss, lossesRun[0], ...(low || [answer.loss]).filter((y) => y !== null));
     chart ||= draw(data);
     chart.batch(() => {
       chart.setData(data, false);
       chart.setScale("x", { min: data[0][0], max: data[0][POINTS - 1] });
-      chart.setScale("y", { min: floor - 0.05 * (top - floor), max: top });
+      chart.setScale("y", { min: floor - 0.05 * (top - floor), max: top + 0.02 * (top - floor) });
     });
   }
 
@@ -158,9 +190,9 @@
   }
 
   function splits(low, high) {
-    const found = [];
-    for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++) {
-      for (const step of [1, 3]) if (step * 10 ** e >= low && step * 10 ** e <= high) found.push(step * 10 ** e);
+    const found = [], decades = Math.log10(high / low), steps = decades > 4 ? [1] : [1, 3], every = Math.ceil(decades / 8);
+    for (let e = Math.ceil(Math.floor(Math.log10(low)) / every) * every; e <= Math.log10(high); e += every) {
+      for (const step of steps) if (step * 10 ** e >= low && step * 10 ** e <= high) found.push(step * 10 ** e);
     }
     return found;
   }
@@ -176,7 +208,13 @@
     const ctx = u.ctx, ratio = devicePixelRatio;
     ctx.save();
     ctx.beginPath(); ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height); ctx.clip();
-    ctx.fillStyle = colour("run");
+    ctx.strokeStyle = ctx.fillStyle = colour("run");
+    ctx.lineWidth = 1.1 * ratio;
+    for (const { sizes, losses } of trained) {
+      ctx.beginPath();
+      sizes.forEach((N, i) => ctx[i ? "lineTo" : "moveTo"](u.valToPos(N, "x", true), u.valToPos(losses[i], "y", true)));
+      ctx.stroke();
+    }
     for (const [N, , loss] of facts.runs) {
       ctx.beginPath(); ctx.arc(u.valToPos(N, "x", true), u.valToPos(loss, "y", true), 2.5 * ratio, 0, 2 * Math.PI); ctx.fill();
     }
@@ -276,7 +314,7 @@
   for (const id of ["accelerator", "price"]) $(id).addEventListener("change", () => { equip(); update(); });
   $("region").addEventListener("change", () => { place(); update(); });
   $("mfu").addEventListener("input", () => { $("mfu-is").textContent = $("mfu").value + "%"; update(); });
-  for (const id of ["precision", "usd_per_hour", "g_per_kwh", "inference_tokens", "unique_tokens", "max_memory_gb", "devices"]) {
+  for (const id of ["precision", "usd_per_hour", "g_per_kwh", "inference_tokens", "unique_tokens", "max_memory_gb", "devices", "mfu_spread"]) {
     $(id).addEventListener("input", update);
   }
   new ResizeObserver(() => { if (chart) chart.setSize({ width: $("chart").clientWidth, height: 320 }); }).observe($("chart"));

@@ -1,9 +1,10 @@
 "use strict";
-/* The planner's arithmetic: what scaling.planning computes for a Chinchilla law, without a page around it.
+/* The planner's arithmetic: what scaling.planning computes for a law E + (A / N^alpha + B / D^beta)^k, without a page around it.
 
-   facts: {law, draws: Float64Array [S * 5] or null, currency, accelerators, regions, defaults, level, domain}
-   wish:  {budgets: {flops, usd, device_hours, kwh, kg_co2e}, accelerator, precision, price, usd_per_hour, mfu, region,
-           g_per_kwh, inference_tokens, unique_tokens, max_params, max_memory_gb}; what is null is not given. */
+   facts: {law: {E, A, B, alpha, beta, k, r_d, r_n, kinked}, columns: names of the varied, draws: Float64Array [S * columns] or null,
+           even, currency, accelerators, regions, defaults, level, domain}
+   wish:  {budgets: {flops, usd, device_hours, kwh, kg_co2e}, accelerator, precision, price, usd_per_hour, price_range, mfu,
+           mfu_range, region, g_per_kwh, inference_tokens, unique_tokens, max_params, max_memory_gb}; what is null is not given. */
 const Planner = (() => {
   const BUDGETS = ["flops", "usd", "device_hours", "kwh", "kg_co2e"];
   const LOWEST = Math.log(1e2), HIGHEST = Math.log(1e20);
@@ -31,16 +32,32 @@ const Planner = (() => {
     };
   }
 
-  /* The FLOPs that every budget pays, and the name of the one that pays least. */
-  function affordable(hour, budgets) {
+  /* The FLOPs that every budget pays, and the name of the one that pays least; with factors on price and utilisation. */
+  function affordable(hour, budgets, price = 1, mfu = 1) {
     let C = Infinity, binding = null;
     for (const name of BUDGETS) {
       if (!given(budgets[name])) continue;
       if (name !== "flops" && hour[name] === null) throw new Impossible(`the ${name} of this device are not known.`);
-      const here = name === "flops" ? budgets.flops : budgets[name] / (hour[name] / hour.flops);
+      const dearer = name === "usd" ? price / mfu : 1 / mfu;
+      const here = name === "flops" ? budgets.flops : budgets[name] / (hour[name] / hour.flops * dearer);
       if (here < C) { C = here; binding = name; }
     }
     return { C, binding };
+  }
+
+  /* Factors on price and utilisation for S draws: log-uniform and triangular in their ranges; null where no range is given. */
+  function spread(facts, wish, hour, S) {
+    const wide = (range) => given(range) && range[0] < range[1];
+    if (!wide(wish.price_range) && !wide(wish.mfu_range)) return null;
+    const ends = (range, middle) => (given(range) && given(middle) ? range.map((end) => end / middle) : [1, 1]);
+    const [cheap, dear] = ends(wish.price_range, hour.usd), [low, high] = ends(wish.mfu_range, wish.mfu);
+    const price = new Float64Array(S), mfu = new Float64Array(S), [first, second] = facts.even;
+    for (let s = 0; s < S; s++) {
+      const u = (0.5 + first * (s + 1)) % 1, v = (0.5 + second * (s + 1)) % 1;
+      price[s] = Math.exp(Math.log(cheap) + (Math.log(dear) - Math.log(cheap)) * u);
+      mfu[s] = v < 0.5 ? low + (high - low) * Math.sqrt(v / 2) : high - (high - low) * Math.sqrt((1 - v) / 2);
+    }
+    return { price, mfu };
   }
 
   /* Training FLOPs a token, and d log of it / d log N, at log N. */
@@ -72,18 +89,22 @@ const Planner = (() => {
   }
 
   /* Loss of the law at log N and log D, with repeated tokens worth less than new ones. */
-  function lossAt(law, u, v, unique, defaults) {
-    if (given(unique)) {
-      const N = Math.exp(u), D = Math.exp(v), { r_n, r_d } = defaults;
-      u = Math.log(saturate(N, Math.min(N, Math.exp(logFitting(law, unique))), r_n));
-      v = Math.log(saturate(D, Math.min(D, unique), r_d));
+  function lossAt(law, u, v, unique) {
+    if (given(unique) || law.kinked) {
+      const N = Math.exp(u), D = Math.exp(v);
+      unique = given(unique) ? unique : D;
+      u = Math.log(saturate(N, Math.min(N, Math.exp(logFitting(law, unique))), law.r_n));
+      v = Math.log(saturate(D, Math.min(D, unique), law.r_d));
     }
-    return law.E + law.A * Math.exp(-law.alpha * u) + law.B * Math.exp(-law.beta * v);
+    return law.E + (law.A * Math.exp(-law.alpha * u) + law.B * Math.exp(-law.beta * v)) ** law.k;
   }
 
   /* The problem that a wish poses: the FLOPs at hand, log D and its slope as functions of log N, and the cap on log N. */
   function problem(facts, wish) {
     const hour = rates(facts, wish), { C, binding } = affordable(hour, wish.budgets);
+    if (given(wish.unique_tokens) && !given(facts.law.r_d)) {
+      throw new Impossible("what repeated tokens are worth is not known for this law: leave the unique tokens empty.");
+    }
     const token = perToken(facts.currency), spared = (wish.inference_tokens || 0) / 3;
     const caps = [Math.exp(HIGHEST)];
     if (given(wish.max_params)) caps.push(wish.max_params);
@@ -91,9 +112,10 @@ const Planner = (() => {
     const logD = (u, share = 1) => Math.log(share * C / Math.exp(token(u).log) - spared);
     const loss = (law, u, share = 1) => {
       const v = logD(u, share);
-      return v > 0 ? lossAt(law, u, v, wish.unique_tokens, facts.defaults) : Infinity;
+      return v > 0 ? lossAt(law, u, v, wish.unique_tokens) : Infinity;
     };
-    return { hour, C, binding, token, spared, cap: Math.log(Math.min(...caps)), logD, loss, unique: wish.unique_tokens, facts };
+    const cap = Math.log(Math.min(...caps));
+    return { hour, C, binding, token, spared, cap, logD, loss, unique: wish.unique_tokens, budgets: wish.budgets, facts };
   }
 
   /* log N of least loss: closed form under 6ND alone, else a scan and then bisection of the slope's sign. */
@@ -114,53 +136,48 @@ const Planner = (() => {
     const inside = at(least);
     let low = at(Math.max(least - 1, 0)), high = at(Math.min(least + 1, steps - 1));
     for (let i = 0; i < 52; i++) {
-      const middle = (low + high) / 2, before = f(middle - 1e-3), after = f(middle + 1e-3);
+      const middle = (low + high) / 2, before = f(middle - 2e-5), after = f(middle + 2e-5);
       const rising = before < Infinity || after < Infinity ? after > before : middle > inside;
       if (rising) high = middle; else low = middle;
     }
     return (low + high) / 2;
   }
 
-  /* log N of least loss for every bootstrap law, [S]: what does not depend on the law is tabulated once over log N. */
-  function bestOfDraws(asked, laws, centre) {
-    const { S, E, A, B, alpha, beta } = laws, found = new Float64Array(S);
+  /* log N of least loss for every bootstrap law and the FLOPs C [S] that it has: FLOPs a token are tabulated over log N. */
+  function bestOfDraws(asked, laws, C, centre) {
+    const { S, A, B, alpha, beta } = laws, found = new Float64Array(S);
     if (asked.facts.currency.flops === "6ND" && !asked.spared && !given(asked.unique)) {
-      const product = Math.log(asked.C / 6);
       for (let s = 0; s < S; s++) {
-        const u = (Math.log(alpha[s] * A[s] / (beta[s] * B[s])) + beta[s] * product) / (alpha[s] + beta[s]);
+        const u = (Math.log(alpha[s] * A[s] / (beta[s] * B[s])) + beta[s] * Math.log(C[s] / 6)) / (alpha[s] + beta[s]);
         found[s] = Math.min(u, asked.cap);
       }
       return found;
     }
-    const table = tabulate(asked, centre);
-    for (let s = 0; s < S; s++) {
-      const law = { E: E[s], A: A[s], B: B[s], alpha: alpha[s], beta: beta[s] };
-      found[s] = Math.min(asked.cap, given(asked.unique) ? leastOnTable(asked, table, law) : balanceOnTable(table, law));
-    }
+    const table = tabulate(asked, centre), least = given(asked.unique) ? leastOnTable : balanceOnTable;
+    for (let s = 0; s < S; s++) found[s] = Math.min(asked.cap, least(asked, table, laws.each[s], C[s]));
     return found;
   }
 
-  const POINTS = 2049, REACH = 7;
+  const POINTS = 2049, REACH = 8;
 
-  /* log D, and the log of -d log D / d log N, on an even grid of log N around `centre` where D is positive. */
+  /* FLOPs a token, and the log of the slope of their log in log N, on an even grid of log N around `centre`. */
   function tabulate(asked, centre) {
-    const u = [], v = [], tilt = [];
+    const u = new Float64Array(POINTS), flops = new Float64Array(POINTS), tilt = new Float64Array(POINTS);
     for (let i = 0; i < POINTS; i++) {
-      const at = centre - REACH + 2 * REACH * i / (POINTS - 1), token = asked.token(at);
-      const bought = asked.C / Math.exp(token.log), D = bought - asked.spared;
-      if (!(D > 1)) break;
-      u.push(at); v.push(Math.log(D)); tilt.push(Math.log(token.slope * bought / D));
+      u[i] = centre - REACH + 2 * REACH * i / (POINTS - 1);
+      const token = asked.token(u[i]);
+      flops[i] = Math.exp(token.log); tilt[i] = Math.log(token.slope);
     }
-    const fresh = given(asked.unique)
-      ? v.map((logD) => Math.log(saturate(Math.exp(logD), Math.min(Math.exp(logD), asked.unique), asked.facts.defaults.r_d)))
-      : v;
-    return { u: Float64Array.from(u), v: Float64Array.from(v), tilt: Float64Array.from(tilt), fresh: Float64Array.from(fresh) };
+    return { u, flops, tilt };
   }
 
   /* Where alpha A N^-alpha = beta B D^-beta (-d log D / d log N), found on the table and interpolated. */
-  function balanceOnTable({ u, v, tilt }, { A, B, alpha, beta }) {
+  function balanceOnTable(asked, { u, flops, tilt }, { A, B, alpha, beta }, C) {
     const offset = Math.log(alpha * A / (beta * B));
-    const excess = (i) => offset - alpha * u[i] + beta * v[i] - tilt[i];
+    const excess = (i) => {
+      const bought = C / flops[i], D = bought - asked.spared;
+      return D > 1 ? offset - alpha * u[i] + beta * Math.log(D) - tilt[i] - Math.log(bought / D) : -Infinity;
+    };
     let low = 0, high = u.length - 1;
     if (excess(low) <= 0) return u[low];
     if (excess(high) >= 0) return u[high];
@@ -169,26 +186,29 @@ const Planner = (() => {
       if (excess(middle) > 0) low = middle; else high = middle;
     }
     const before = excess(low), after = excess(high);
-    return u[low] + (u[high] - u[low]) * before / (before - after);
+    return after === -Infinity ? u[low] : u[low] + (u[high] - u[low]) * before / (before - after);
   }
 
   /* Where the loss with repeated tokens is least, on the table, with a parabola through the lowest three points. */
-  function leastOnTable(asked, { u, fresh }, law) {
-    const logSize = logFitting(law, asked.unique), size = Math.exp(logSize), { r_n } = asked.facts.defaults;
+  function leastOnTable(asked, { u, flops }, law, C) {
+    const logSize = logFitting(law, asked.unique), size = Math.exp(logSize), { unique } = asked;
     const loss = (i) => {
-      const at = u[i] <= logSize ? u[i] : Math.log(saturate(Math.exp(u[i]), size, r_n));
-      return law.A * Math.exp(-law.alpha * at) + law.B * Math.exp(-law.beta * fresh[i]);
+      const D = C / flops[i] - asked.spared;
+      if (!(D > 1)) return Infinity;
+      const at = u[i] <= logSize ? u[i] : Math.log(saturate(Math.exp(u[i]), size, law.r_n));
+      const fresh = D <= unique ? Math.log(D) : Math.log(saturate(D, unique, law.r_d));
+      return law.A * Math.exp(-law.alpha * at) + law.B * Math.exp(-law.beta * fresh);
     };
     let low = 0, high = u.length - 1;
     while (high - low > 3) {
-      const middle = (low + high) >> 1;
-      if (loss(middle) < loss(middle + 1)) high = middle + 1; else low = middle;
+      const middle = (low + high) >> 1, here = loss(middle);
+      if (here < loss(middle + 1) || here === Infinity) high = middle + 1; else low = middle;
     }
     let least = low;
     for (let i = low + 1; i <= high; i++) if (loss(i) < loss(least)) least = i;
     if (least === 0 || least === u.length - 1) return u[least];
     const [a, b, c] = [loss(least - 1), loss(least), loss(least + 1)], bend = a - 2 * b + c;
-    return u[least] + (bend > 0 ? (u[least] - u[least - 1]) * (a - c) / (2 * bend) : 0);
+    return u[least] + (bend > 0 && bend < Infinity ? (u[least] - u[least - 1]) * (a - c) / (2 * bend) : 0);
   }
 
   /* [low, high] that holds the share `level` of the values. */
@@ -212,13 +232,18 @@ const Planner = (() => {
     return [edge(-1, reach), edge(1, Math.max(0, Math.min(reach, asked.cap - centre)))];
   }
 
-  /* Columns of the bootstrap's coefficients; at most `most` of them, evenly spread. */
-  function columns(draws, most = Infinity) {
-    const S = Math.min(draws.length / 5, most), names = ["E", "A", "B", "alpha", "beta"], laws = { S };
-    for (const [k, name] of names.entries()) {
-      laws[name] = new Float64Array(S);
-      for (let s = 0; s < S; s++) laws[name][s] = draws[5 * Math.floor(s * (draws.length / 5) / S) + k];
+  const NAMES = ["E", "A", "B", "alpha", "beta", "k", "r_d", "r_n", "kinked"];
+
+  /* Columns of the bootstrap's coefficients, those that do not vary too; at most `most` of them, evenly spread. */
+  function columns(facts, most = Infinity) {
+    const wide = facts.columns.length, all = facts.draws.length / wide, S = Math.min(all, most), laws = { S };
+    for (const name of NAMES) {
+      const k = facts.columns.indexOf(name);
+      laws[name] = k < 0 && facts.law[name] === null ? null : new Float64Array(S).fill(facts.law[name]);
+      if (k >= 0) for (let s = 0; s < S; s++) laws[name][s] = facts.draws[wide * Math.floor(s * all / S) + k];
     }
+    const law = (s) => Object.fromEntries(NAMES.map((name) => [name, laws[name] && laws[name][s]]));
+    laws.each = Array.from({ length: S }, (_, s) => law(s));
     return laws;
   }
 
@@ -234,21 +259,28 @@ const Planner = (() => {
       epochs: given(wish.unique_tokens) ? D / wish.unique_tokens : null,
       flat: flat(asked, facts.law, u, 0.01), capped: N >= Math.exp(asked.cap) * (1 - 1e-9), intervals: null,
     };
-    if (laws) answer.intervals = intervals(asked, laws, u, v, facts.level);
+    if (laws) answer.intervals = intervals(asked, wish, laws, u, v);
     return answer;
   }
 
-  function intervals(asked, laws, u, v, level) {
-    const sizes = bestOfDraws(asked, laws, u), tokens = sizes.map((size) => asked.logD(size)), losses = new Float64Array(laws.S);
-    for (let s = 0; s < laws.S; s++) {
-      const law = { E: laws.E[s], A: laws.A[s], B: laws.B[s], alpha: laws.alpha[s], beta: laws.beta[s] };
-      losses[s] = lossAt(law, u, v, asked.unique, asked.facts.defaults);
+  /* [low, high] of everything, over the draws of the law and, where ranges are given, of price and utilisation. */
+  function intervals(asked, wish, laws, u, v) {
+    const { hour, unique, facts } = asked, { S } = laws, varied = spread(facts, wish, hour, S), one = new Float64Array(S).fill(1);
+    const { price, mfu } = varied || { price: one, mfu: one };
+    const C = new Float64Array(S);
+    for (let s = 0; s < S; s++) C[s] = varied ? affordable(hour, asked.budgets, price[s], mfu[s]).C : asked.C;
+    const sizes = bestOfDraws(asked, laws, C, u), found = {};
+    for (const name of ["N", "D", "C", "loss", "tokens_per_parameter", "device_hours", "usd", "kwh", "kg_co2e"]) found[name] = new Float64Array(S);
+    for (let s = 0; s < S; s++) {
+      const N = Math.exp(sizes[s]), token = Math.exp(asked.token(sizes[s]).log), D = C[s] / token - asked.spared;
+      const hours = token * (D + asked.spared) / hour.flops / mfu[s];
+      found.N[s] = N; found.D[s] = D; found.C[s] = token * D; found.tokens_per_parameter[s] = D / N; found.device_hours[s] = hours;
+      found.loss[s] = varied ? lossAt(laws.each[s], sizes[s], Math.log(D), unique) : lossAt(laws.each[s], u, v, unique);
+      for (const name of ["usd", "kwh", "kg_co2e"]) found[name][s] = hours * hour[name] * (name === "usd" ? price[s] : 1);
     }
-    const powers = (logs) => interval(logs, level).map(Math.exp);
-    return {
-      N: powers(sizes), D: powers(tokens), loss: interval(losses, level),
-      tokens_per_parameter: powers(tokens.map((logD, s) => logD - sizes[s])),
-    };
+    const ends = {};
+    for (const [name, values] of Object.entries(found)) ends[name] = hour[name] === null ? null : interval(values, facts.level);
+    return ends;
   }
 
   /* The loss at each log N of `sizes` under the fitted law, and the interval of the bootstrap there. */
@@ -258,10 +290,7 @@ const Planner = (() => {
     const bands = sizes.map((u) => {
       const v = asked.logD(u), values = new Float64Array(laws.S);
       if (!(v > 0)) return [null, null];
-      for (let s = 0; s < laws.S; s++) {
-        const law = { E: laws.E[s], A: laws.A[s], B: laws.B[s], alpha: laws.alpha[s], beta: laws.beta[s] };
-        values[s] = lossAt(law, u, v, asked.unique, facts.defaults);
-      }
+      for (let s = 0; s < laws.S; s++) values[s] = lossAt(laws.each[s], u, v, asked.unique);
       return interval(values, facts.level);
     });
     return { line, low: bands.map((band) => band[0]), high: bands.map((band) => band[1]) };
