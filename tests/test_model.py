@@ -40,14 +40,45 @@ def test_rows_do_not_see_each_other(params):
         np.testing.assert_allclose(together[row], alone, atol=1e-5)
 
 
-def test_a_shift_in_time_changes_nothing(params):
-    """Rotary positions are relative: the same tokens after a longer blank give the same attention."""
+def test_a_shift_in_time_changes_nothing():
+    """Rotary positions are relative: the same tokens after a longer blank give the same scores."""
     q, k = jax.random.normal(jax.random.key(2), (2, 1, SHAPE.context, 1, 16))
-    cos, sin = model._rotary(SHAPE.context + 5, 16)
-    here = [model._rotate(x, (cos[:-5], sin[:-5])) for x in (q, k)]
-    later = [model._rotate(x, (cos[5:], sin[5:])) for x in (q, k)]
-    scores = [jnp.einsum("bthk,bshk->ts", *pair) for pair in (here, later)]
+    blank = jnp.zeros((1, 5, 1, 16))
+    scores = []
+    for before in (blank, blank[:, :0]):
+        late = [jnp.concatenate([before, x, blank[:, before.shape[1] :]], axis=1) for x in (q, k)]
+        turned = [model._turned(x, 1)[:, before.shape[1] :][:, : SHAPE.context] for x in late]
+        scores.append(jnp.einsum("bthk,bshk->ts", *turned))
     np.testing.assert_allclose(*scores, atol=1e-4)
+
+
+def plain_attention(qkv_XC, gain_H, T):
+    """What `model.attention` is, in as few lines as it can be said."""
+    q, k, v = (x[:, :, 0] for x in jnp.split(qkv_XC.reshape(-1, T, 3, len(gain_H), 16), 3, axis=2))
+    q, k = (model._turned(model._unit_rms(x), 1) for x in (q, k))
+    score = jnp.einsum("bthk,bshk->bhts", q * gain_H[None, None, :, None] / 16, k)
+    weight = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones((T, T), bool))[None, None], score, -jnp.inf))
+    return jnp.einsum("bhts,bshk->bthk", weight, v).reshape(len(qkv_XC), -1)
+
+
+def test_attention_and_its_derivative_are_those_of_the_plain_one():
+    qkv, weights = jax.random.normal(jax.random.key(4), (2, 3 * SHAPE.context, 96))
+    gain = jnp.array([4.0, -1.5])
+
+    def loss(attention, qkv, gain):
+        return (attention(qkv, gain, SHAPE.context) * weights[:, :32]).sum()
+
+    found, plain = (jax.value_and_grad(loss, (1, 2))(each, qkv, gain) for each in (model.attention, plain_attention))
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(plain)):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5)
+
+
+def test_attention_stays_a_number_under_any_gain():
+    qkv = jax.random.normal(jax.random.key(4), (SHAPE.context, 96))
+    value, gradient = jax.value_and_grad(lambda gain: model.attention(qkv, gain, SHAPE.context).sum())(
+        jnp.array([1e4, -1e4])
+    )
+    assert np.isfinite([value, *gradient]).all()
 
 
 def test_a_fresh_model_guesses():
