@@ -18,6 +18,23 @@ from scaling.shape import Shape
 #: Held-out tokens that every run of a sweep is evaluated on.
 EVAL_TOKENS = 262_144
 
+#: Key of a grid.toml -> what it says.
+KEYS = {
+    "name": "name of the sweep (the file's or its folder's)",
+    "corpus": "name or path of the text that is trained on (python)",
+    "budgets": "FLOPs, a list: every size is trained at every budget",
+    "sizes": "numbers of parameters, or tables with depth and perhaps width, heads, vocab, context, mlp_ratio",
+    "isoflop": "instead of budgets and sizes: tables with a budget, sizes of its own, and perhaps seeds",
+    "context": "window in tokens, where a size does not say (64)",
+    "vocab": "vocabulary, where a size does not say (256)",
+    "seeds": "whole numbers, a list; each trains every cell again ([0])",
+    "rule": "what chooses rate, batch and warm-up from shape and tokens: a name, or a table of its powers (valley)",
+    "recipe": "table of recipe fields that are fixed for all runs, instead of the rule's",
+    "schedule": "what the learning rate does after warm-up; short for recipe.schedule (linear)",
+    "eval_tokens": "held-out tokens that every run is evaluated on (262144)",
+    "epochs": "most passes over the training tokens (1)",
+}
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -113,9 +130,7 @@ class Grid:
     @classmethod
     def of(cls, table: Mapping[str, Any], *, name: str = "grid") -> Grid:
         """The grid that a parsed TOML table describes. Raises ValueError naming the key that is wrong."""
-        known = ("name", "corpus", "budgets", "sizes", "isoflop", "context", "vocab", "seeds", "rule", "recipe",
-                 "schedule", "eval_tokens", "epochs")  # fmt: skip
-        _known_keys(table, known, "")
+        _known_keys(table, tuple(KEYS), "")
         context, vocab = _whole(table, "context", 64), _whole(table, "vocab", 256)
         if "isoflop" in table:
             if "budgets" in table or "sizes" in table:

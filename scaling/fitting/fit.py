@@ -24,6 +24,30 @@ from scaling.runs import Runs, to_json, write_whole
 
 #: Version of the fit file's layout.
 SCHEMA = 1
+#: Key of a fit's file -> what it holds.
+FIELDS = {
+    "schema": "version of this layout",
+    "law": "name of the law",
+    "params": "coefficients by name, unrounded",
+    "objective": "what was minimised: name, delta, reduction, residual, value at the optimum, n runs",
+    "certificate": "verdicts converged, global_evidence, identifiable, their conjunction verified, and the numbers behind them",
+    "warnings": "named warnings, each with its number, message and remedy",
+    "intervals": "of params and exponents at `level` by `method`, with standard errors",
+    "draws": "bootstrap coefficients [resamples, coefficients], little-endian float64 in base64; null without a bootstrap",
+    "noise": "relative: seed noise from repeats, residual, and the p-value of the lack-of-fit test",
+    "answers": "N*, D*, tokens per parameter, loss, their intervals and flatness bands at some budgets",
+    "planned": "loss of planned runs, as mean law and as one new run",
+    "windows": "the law without the smallest budgets, one after another",
+    "worst": "the law without the worst runs, and their ids",
+    "count": "which parameters N counts",
+    "flops": "how C was counted: exact or 6ND",
+    "domain": "[low, high] of N, D and C over the runs",
+    "digest": "hash of the runs",
+    "source": "where the runs came from",
+    "settings": "what `scaling fit` was called with: `scaling fit --from` makes the fit again",
+    "versions": "of the software",
+    "checklist": "what a paper should report, in words (Li et al. 2025)",
+}
 #: Condition number from which a direction counts as wholly open.
 HOPELESS = 1e10
 #: Fields of a Fit that its file holds as they are.
@@ -214,7 +238,10 @@ def fit(
     fitted = law(*map(float, problem.to_natural(theta)))
     residual = np.log(problem.loss) - np.log(problem.predict(theta))
     groups, unit = _groups(runs, by)
-    draws = uncertainty.refit(problem, theta, uncertainty.resample(groups, resamples, seed)) if resamples else None
+    draws = None
+    if resamples:
+        draws = uncertainty.refit(problem, theta, uncertainty.resample(groups, resamples, seed))
+        draws = uncertainty.widen(problem, theta, draws, len(np.unique(groups)))
     stacked = None if draws is None else law(*draws.T)
     intervals = _intervals(fitted, draws, level)
     scatter = uncertainty.noise(problem, theta, runs.N, runs.D)
@@ -337,7 +364,7 @@ def _intervals(law: Law, draws: np.ndarray | None, level: float) -> dict[str, An
     exponents = {name: np.broadcast_to(value, len(draws)) for name, value in exponents.items()}
     return {
         "level": level,
-        "method": "percentile bootstrap",
+        "method": "percentile bootstrap, draws widened for the coefficients fitted",
         "params": {name: uncertainty.interval(value, level) for name, value in values.items()},
         "exponents": {name: uncertainty.interval(value, level) for name, value in exponents.items()},
         "standard_errors": {name: _spread(value) for name, value in {**values, **exponents}.items()},

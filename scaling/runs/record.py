@@ -14,6 +14,15 @@ from scaling.runs.write import to_json, write_whole
 #: Version of the record's layout; a reader refuses a newer one.
 SCHEMA = 1
 
+#: Field of a record that a table has no column for -> what it holds; `COLUMNS` in table.py describes the others.
+ALONE = {
+    "curve": "training loss on the way: a list of [tokens, nats per token]",
+    "spec": "everything that fixes the run: shape, recipe, corpus, digest, tokens, seed, eval_tokens",
+    "status": "done or failed",
+    "reason": "why the run failed",
+    "schema": "version of this layout",
+}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -21,7 +30,11 @@ class Run:
 
     N in parameters, D in tokens, C in FLOPs (exact, causal attention) and `C_6nd` = 6ND, `loss` in nats per
     token on the held-out tokens with its standard error `loss_se`, `curve` as [tokens, loss] pairs of the training loss.
-    `seconds` are those of training; compiling and evaluating are counted apart. `flags` say what is doubtful about it.
+    `heldout` has loss and standard error on further held-out sets by name. `seconds` are those of training; compiling and
+    evaluating are counted apart. `flops_spent` are those that this record's run cost: of a branch of the trunk `trunk`, its own
+    decay and the trunk's stretch since the sibling before. Of `packed` runs that were trained at once each has its
+    equal part of the seconds and the energy. `peak_memory_bytes` is the device's, or on CPU the process', until
+    the run's end; `energy_how` says whether `energy_kwh` was measured. `flags` say what is doubtful about it.
     A run with status "failed" has a `reason` and no loss.
     """
 
@@ -43,6 +56,16 @@ class Run:
     compile_seconds: float | None = None
     eval_seconds: float | None = None
     tokens_per_second: float | None = None
+    heldout: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    trunk: str | None = None
+    flops_spent: int | None = None
+    flops_per_second: float | None = None
+    share_of_peak: float | None = None
+    peak_memory_bytes: int | None = None
+    energy_kwh: float | None = None
+    energy_how: str | None = None
+    packed: int = 1
+    devices: int = 1
     device: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     curve: Sequence[Sequence[float]] = ()

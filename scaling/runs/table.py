@@ -15,7 +15,7 @@ import pandas as pd
 
 from scaling.runs.columns import COUNTS
 from scaling.runs.read import FLOPS, Asked, read_table
-from scaling.runs.record import Run, record_paths
+from scaling.runs.record import ALONE, Run, record_paths
 from scaling.runs.write import write_whole
 
 #: Column of a table that `Runs.write` writes -> what it holds. Any further column is one of the table that was read.
@@ -65,9 +65,6 @@ COLUMNS = {
     "count": "which of N, N_nonembedding, N_matmul the table was read for",
     "flops_counted": "how C was counted: exact (with causal attention) or 6ND",
 }
-
-#: Fields of a record that its row does not hold: the curve stays in the record, the status of all rows is "done".
-_NOT_A_COLUMN = ("curve", "spec", "status", "reason", "schema")
 
 
 @dataclass(frozen=True)
@@ -288,7 +285,7 @@ def _row(run: Run) -> dict[str, Any]:
     """A record as one flat row: its fields, then those of its spec, shape and recipe."""
     record = asdict(run)
     spec = dict(record["spec"])
-    row = {name: value for name, value in record.items() if name not in _NOT_A_COLUMN}
+    row = {name: value for name, value in record.items() if name not in ALONE}
     row |= {"flags": ";".join(run.flags) or None, "versions": json.dumps(dict(run.versions), sort_keys=True)}
     for part in (spec.pop("shape", {}), spec.pop("recipe", {}), spec):
         row |= {name: value for name, value in part.items() if name not in row}
