@@ -1,6 +1,5 @@
 """An executor for tests, in this process: what a sweep asks of one, and nothing that makes it slow."""
 
-from scaling.training.executors import Event
 from scaling.training.train import train
 
 
@@ -10,12 +9,12 @@ class Here:
     def __init__(self, corpus, stop_after: int = 10**9) -> None:
         self.corpus, self.left, self.trained = corpus, stop_after, []
 
-    def run(self, specs, folder, corpus, report):
-        for spec in specs:
+    def run(self, tasks, folder, corpus, look):
+        for spec in (spec for task in tasks for spec in task.specs):
             if not self.left:
                 raise KeyboardInterrupt
             self.left -= 1
             run = train(spec, self.corpus)
             run.write(folder)
             self.trained.append(spec.id)
-            report(Event("done", spec.id, 0, run.steps, run.loss))
+            look()

@@ -90,12 +90,41 @@ def test_the_longest_cells_come_first(grid, tmp_path):
     assert order == sorted(order, reverse=True)
 
 
-def test_a_cell_whose_worker_dies_is_recorded_and_the_sweep_goes_on(grid, tmp_path, monkeypatch):
-    """Workers that are killed at once, three times a cell, leave failed records that say so."""
+def worker_that(does: str, folder: Path) -> str:
+    """A stand-in for Python that starts the worker after running this code, in which `trainer` is the training module."""
+    code = f"import errno, os, sys; import scaling.training.train as trainer; {does}; from scaling.training.worker import main"
+    script = folder / "python"
+    script.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{code}; sys.exit(main(sys.argv[3:]))' \"$@\"\n")
+    script.chmod(0o755)
+    return str(script)
+
+
+def one_cell(grid: Grid) -> Grid:
+    """The first cell of a grid, as a grid."""
+    return replace(grid, curves=(replace(grid.curves[0], shapes=grid.curves[0].shapes[:1]),))
+
+
+def test_a_cell_that_kills_its_worker_three_times_is_recorded(grid, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", worker_that("trainer.train = lambda *a, **k: os._exit(7)", tmp_path))
+    plan = sweeps.sweep(one_cell(grid), tmp_path / "runs", Local(1))
+    assert [run.reason for run in plan.failed] == ["failed 3 times, last: its worker died with exit status 7"]
+
+
+def test_workers_that_cannot_start_end_the_sweep(grid, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    plan = sweeps.sweep(grid, tmp_path / "runs", Local(2))
-    assert len(plan.failed) == 4
-    assert all("its worker died 3 times, last with exit status 1" in run.reason for run in plan.failed)
+    with pytest.raises(
+        ValueError, match="3 workers in a row ended before they had a cell, the last with exit status 1"
+    ):
+        sweeps.sweep(grid, tmp_path / "runs", Local(2))
+
+
+def test_a_full_disk_ends_the_sweep_in_one_line(grid, tmp_path, monkeypatch, capsys):
+    full = 'trainer.train = lambda *a, **k: (_ for _ in ()).throw(OSError(errno.ENOSPC, os.strerror(28), "x.json"))'
+    monkeypatch.setattr(sys, "executable", worker_that(full, tmp_path))
+    (tmp_path / "grid.toml").write_text(grid.toml())
+    assert main(["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "runs")]) == 2
+    assert "a worker cannot write (x.json: No space left on device). Make room" in capsys.readouterr().err
+    assert record_paths(tmp_path / "runs") == []
 
 
 def test_a_diverged_cell_is_failed_and_the_rest_is_trained(grid, tmp_path):

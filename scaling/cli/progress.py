@@ -63,10 +63,11 @@ def _running(status: Status) -> Table:
     table = Table(box=None, padding=(0, 2), show_edge=False, header_style="dim")
     for name in ("N", "D", "C", "step", "loss now", "tokens/s"):
         table.add_column(name, justify="right")
-    for _, (spec, event) in sorted(status.now.items()):
-        rate = f"{event.step * spec.recipe.batch_tokens / event.seconds:,.0f}" if event.seconds else ""
-        loss = f"{event.loss:.3f}" if event.loss is not None else "compiling"
+    for _, now in sorted(status.now.items()):
+        spec = now.spec
+        rate = f"{now.step * spec.recipe.batch_tokens / now.seconds:,.0f}" if now.seconds else ""
+        loss = f"{now.loss:.3f}" if now.loss is not None else "compiling"
         table.add_row(
-            f"{spec.shape.N:,}", f"{spec.tokens:,}", f"{spec.C:.2e}", f"{event.step:,}/{spec.steps:,}", loss, rate
+            f"{spec.shape.N:,}", f"{spec.tokens:,}", f"{spec.C:.2e}", f"{now.step:,}/{spec.steps:,}", loss, rate
         )  # fmt: skip
     return table

@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int | None:
     """Print the counts, what failed and why, and what is left."""
     from scaling.grid import Grid
-    from scaling.training.executors import STATE
+    from scaling.training.state import STATE
     from scaling.training.sweep import plan
 
     if not args.folder.is_dir():

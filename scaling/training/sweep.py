@@ -7,14 +7,19 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scaling.grid import Grid, IsoFlop, RunSpec
 from scaling.recipe import FEW_STEPS, Recipe
 from scaling.runs import Run, record_paths, to_json, write_whole
-from scaling.training.corpus import Corpus
-from scaling.training.executors import Event, Executor, Local
+from scaling.training.executors import Executor, Local
+from scaling.training.state import Claims, recorded
+from scaling.training.tasks import Task, tasks_of, unfinished
+
+if TYPE_CHECKING:
+    from scaling.training.corpus import Corpus  # brings jax, which looking at finished runs need not wait for
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,14 @@ class Plan:
 
     @property
     def missing(self) -> tuple[RunSpec, ...]:
-        """The cells to train, the longest first."""
-        return _longest_first(spec for spec in self.specs if spec.id not in self.records)
+        """The cells to train, in the order of their tasks."""
+        return tuple(spec for task in self.tasks for spec in task.specs if spec.id not in self.records)
+
+    @cached_property
+    def tasks(self) -> tuple[Task, ...]:
+        """What is left to train, the longest first: runs, and trunks with their branches."""
+        left = (task.missing(self.records) for task in tasks_of(self.specs))
+        return tuple(task for task in left if task)
 
     @property
     def failed(self) -> tuple[Run, ...]:
@@ -45,8 +56,13 @@ class Plan:
 
     @property
     def flops(self) -> int:
-        """Training FLOPs still to be spent."""
-        return sum(spec.C for spec in self.missing)
+        """Training FLOPs still to be spent: branches share their trunk's."""
+        return sum(task.flops for task in self.tasks)
+
+    @property
+    def share_of_single(self) -> float:
+        """What the whole grid costs, over the cost of one run a cell: below 1 where branches share a trunk."""
+        return sum(task.flops for task in tasks_of(self.specs)) / max(1, sum(spec.C for spec in self.specs))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -82,6 +98,8 @@ def plan(grid: Grid, folder: str | Path) -> Plan:
     Raises ValueError for a folder that belongs to another grid, a damaged record, a corpus that cannot be read or
     has changed, a run that needs more tokens than the grid's epochs allow, and a size that cannot be built.
     """
+    from scaling.training.corpus import Corpus
+
     folder = Path(folder)
     _require_same(folder / "grid.toml", grid)
     digest, corpus = _digest_begun(folder), None
@@ -125,55 +143,121 @@ def estimate_seconds(todo: Plan, executor: Local) -> float:
         return 0.0
     probes = {specs[i].id: specs[i] for i in (0, len(specs) // 2, len(specs) - 1)}
     measured = executor.measure(list(probes.values()), todo.corpus.folder)
-    flops_rate = {
-        probes[id].shape.flops_per_token: (event.tokens_per_second or 0.0) * probes[id].shape.flops_per_token
-        for id, event in measured.items()
-    }
-    seconds = 0.0
-    for spec in specs:
-        nearest = min(flops_rate, key=lambda flops: abs(math.log(flops / spec.shape.flops_per_token)))
-        work = spec.C + spec.eval_tokens * spec.shape.flops_per_token / 3
-        seconds += work / flops_rate[nearest]
+    speeds = Speeds(
+        {
+            probes[id].shape.flops_per_token: rate * probes[id].shape.flops_per_token
+            for id, (rate, _) in measured.items()
+        }
+    )
+    seconds = sum(speeds.seconds(task) or 0.0 for task in todo.tasks)
     programs = {(spec.shape, spec.recipe.batch_tokens) for spec in specs}
-    seconds += len(programs) * max(event.compile_seconds for event in measured.values())
-    return seconds / min(executor.workers, len(specs))
+    seconds += len(programs) * max(compile_seconds for _, compile_seconds in measured.values())
+    return seconds / min(executor.workers, len(todo.tasks))
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Measured training FLOP/s by a shape's FLOPs a token: what a task would take."""
+
+    flops_per_second: Mapping[int, float]
+
+    @classmethod
+    def of(cls, records: Iterable[Run]) -> Speeds:
+        """The speeds that records tell."""
+        rates: dict[int, list[float]] = {}
+        for run in records:
+            if run.tokens_per_second:
+                rates.setdefault(run.C // run.D, []).append(run.tokens_per_second * (run.C // run.D))
+        return cls({flops: sum(each) / len(each) for flops, each in rates.items()})
+
+    def seconds(self, task: Task) -> float | None:
+        """Seconds of training and evaluating a task, at the speed of the nearest measured shape; None where none is."""
+        if not self.flops_per_second:
+            return None
+        each = task.specs[0].shape.flops_per_token
+        nearest = min(self.flops_per_second, key=lambda flops: abs(math.log(flops / each)))
+        work = task.flops + sum(spec.eval_tokens for spec in task.specs) * each / 3
+        return work / self.flops_per_second[nearest]
+
+
+@dataclass(frozen=True)
+class Now:
+    """Where a worker is: the cell, its steps done, the mean loss of the last ones, seconds trained, and its machine."""
+
+    spec: RunSpec
+    step: int = 0
+    loss: float | None = None
+    seconds: float = 0.0
+    where: str = ""
 
 
 @dataclass
 class Status:
-    """How a sweep goes, for people: counts of cells, and the latest of each cell that is in training."""
+    """How a sweep goes, for people, as its folder tells it: counts of cells, and what each worker is at."""
 
-    total: int
-    done: int
-    failed: int
-    flops: float
+    folder: Path
+    cells: Mapping[str, RunSpec]
+    tasks: Sequence[Task]
+    records: dict[str, Run]
+    workers: int = 1
     begin: float = field(default_factory=time.perf_counter)
-    flops_done: float = 0.0
-    now: dict[int, tuple[RunSpec, Event]] = field(default_factory=dict)
-    rates: dict[int, float] = field(default_factory=dict)
+    now: dict[str, Now] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.flops = float(sum(task.flops for task in self.tasks))
+        self._own = {id: flops for task in self.tasks for id, flops in task.own_flops.items()}
+        self._claims = Claims(self.folder)
+
+    def look(self) -> None:
+        """Read what is new in the folder."""
+        for id in recorded(self.folder) & self.cells.keys() - self.records.keys():
+            self.records[id] = Run.read(self.folder / f"{id}.json")
+        self.now = {}
+        for held in self._claims.live().values():
+            said = held.said["now"]
+            if said.get("id") in self.cells and said["id"] not in self.records:
+                where = held.said["process"]["machine"].split()[0]
+                self.now[held.worker] = Now(self.cells[said["id"]], said["step"], said["loss"], said["seconds"], where)
+
+    @property
+    def total(self) -> int:
+        """Cells."""
+        return len(self.cells)
+
+    @property
+    def failed(self) -> int:
+        """Cells whose record says that they failed."""
+        return sum(run.status == "failed" for run in self.records.values())
+
+    @property
+    def done(self) -> int:
+        """Cells with a loss."""
+        return len(self.records) - self.failed
 
     @property
     def flops_spent(self) -> float:
-        """FLOPs of the cells finished here and of the steps done of the others."""
-        return self.flops_done + sum(spec.C * event.step / spec.steps for spec, event in self.now.values())
+        """FLOPs of the cells finished since `begin` and of the steps done of the others."""
+        done = sum(flops for id, flops in self._own.items() if id in self.records)
+        return done + sum(self._own.get(now.spec.id, 0) * now.step / now.spec.steps for now in self.now.values())
 
     @property
     def tokens_per_second(self) -> float:
         """Tokens per second over all workers, each cell's mean so far."""
-        return sum(
-            event.step * s.recipe.batch_tokens / event.seconds for s, event in self.now.values() if event.seconds
-        )
+        return sum(now.step * now.spec.recipe.batch_tokens / now.seconds for now in self.now.values() if now.seconds)
 
     @property
     def flops_per_second(self) -> float:
         """FLOP/s over all workers, each cell's mean so far."""
-        return sum(s.C * event.step / s.steps / event.seconds for s, event in self.now.values() if event.seconds)
+        return sum(now.spec.C * now.step / now.spec.steps / now.seconds for now in self.now.values() if now.seconds)
 
     @property
     def seconds_left(self) -> float | None:
-        """Time left at the rate of the sweep so far, compiling included; None before anything was done."""
-        spent = self.flops_spent
-        return (self.flops - spent) * (time.perf_counter() - self.begin) / spent if spent else None
+        """Time left: what is left of each task at the measured speed of its shape, over the workers; None before any is."""
+        speeds = Speeds.of(run for run in self.records.values() if run.id in self._own)
+        left = [task.missing(self.records) for task in self.tasks]
+        seconds = [each for task in left if task and (each := speeds.seconds(task)) is not None]
+        spent = sum(now.seconds for now in self.now.values())
+        return max(0.0, sum(seconds) - spent) / max(1, len(self.now)) if seconds else None
 
 
 Watch = Callable[[Status], None]
@@ -186,7 +270,11 @@ def sweep(grid: Grid, folder: str | Path, executor: Executor | None = None, watc
     KeyboardInterrupt, it goes on at the first missing cell, and inside that at its last kept state.
     Raises what `plan` raises, and OSError where the folder cannot be written.
     """
-    todo = plan(grid, folder)
+    return carry_out(plan(grid, folder), executor, watch)
+
+
+def carry_out(todo: Plan, executor: Executor | None = None, watch: Watch = lambda status: None) -> Plan:
+    """Train what a plan says is missing, and return the plan as it is then: see `sweep`."""
     if todo.corpus is None:
         return todo
     _claim(todo, todo.corpus)
@@ -200,33 +288,22 @@ def train_specs(
     executor: Executor | None = None,
     watch: Watch = lambda status: None,
 ) -> dict[str, Run]:
-    """Train the specs that have no record in the folder, the longest first, and return the records of all by id."""
+    """Train the specs that have no record in the folder, the longest tasks first, and return the records of all by id."""
+    executor = executor or Local()
     folder.mkdir(parents=True, exist_ok=True)
     cells = {spec.id: spec for spec in specs}
-    records = {path.stem: Run.read(path) for path in record_paths(folder) if path.stem in cells}
-    missing = _longest_first(spec for spec in cells.values() if spec.id not in records)
-    failed = sum(run.status == "failed" for run in records.values())
-    status = Status(len(cells), len(records) - failed, failed, float(sum(spec.C for spec in missing)))
+    records = {id: Run.read(folder / f"{id}.json") for id in recorded(folder) & cells.keys()}
+    tasks = unfinished(tasks_of(specs, pack_bytes=getattr(executor, "pack_bytes", 0.0)), str(folder))
+    status = Status(folder, cells, tasks, records)
 
-    def report(event: Event) -> None:
-        spec = cells[event.id]
-        if event.kind in ("done", "failed"):
-            status.done += event.kind == "done"
-            status.failed += event.kind == "failed"
-            status.flops_done += spec.C
-            status.now.pop(event.worker, None)
-        else:
-            status.now[event.worker] = (spec, event)
+    def look() -> None:
+        status.look()
         watch(status)
 
-    if missing:
-        (executor or Local()).run(missing, folder, corpus.folder, report)
-    return records | {spec.id: Run.read(folder / f"{spec.id}.json") for spec in missing}
-
-
-def _longest_first(specs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
-    """The order of training: no worker is left alone with a long run at the end."""
-    return tuple(sorted(specs, key=lambda spec: (-spec.C, -spec.shape.N, spec.id)))
+    if tasks:
+        executor.run(tasks, folder, corpus.folder, look)
+        status.look()
+    return status.records
 
 
 def _digest_begun(folder: Path) -> str | None:
