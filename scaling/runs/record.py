@@ -18,6 +18,7 @@ SCHEMA = 1
 ALONE = {
     "curve": "training loss on the way: a list of [tokens, nats per token]",
     "spec": "everything that fixes the run: shape, recipe, corpus, digest, tokens, seed, eval_tokens",
+    "heldout": "loss and loss_se on further held-out sets, by name",
     "status": "done or failed",
     "reason": "why the run failed",
     "schema": "version of this layout",
