@@ -36,6 +36,14 @@ KEYS = {
 }
 
 
+#: What a [shape] table gives to every size of a grid; a size's own table may say it otherwise.
+OPTIONS = tuple(each.name for each in fields(Shape) if each.name not in ("depth", "width", "heads"))
+
+
+#: What a written grid says of every size; further fields where they differ from their defaults.
+WRITTEN = ("depth", "width", "heads", "vocab", "context", "mlp_ratio")
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """What a run is: the same spec gives the same loss. `id` is the hash of its content.
@@ -131,7 +139,9 @@ class Grid:
     def of(cls, table: Mapping[str, Any], *, name: str = "grid") -> Grid:
         """The grid that a parsed TOML table describes. Raises ValueError naming the key that is wrong."""
         _known_keys(table, tuple(KEYS), "")
-        context, vocab = _whole(table, "context", 64), _whole(table, "vocab", 256)
+        options = dict(table.get("shape", {}))
+        _known_keys(options, OPTIONS, "shape.")
+        options = {"vocab": _whole(table, "vocab", 256), "context": _whole(table, "context", 64), **options}
         if "isoflop" in table:
             if "budgets" in table or "sizes" in table:
                 raise ValueError("give either budgets with sizes, or [[isoflop]] tables, not both.")
@@ -148,7 +158,7 @@ class Grid:
             _known_keys(row, ("budget", "sizes", "seeds"), "isoflop.")
             budget = _positive(_required(row, "budget"), "budget")
             sizes = _list(_required(row, "sizes"), "sizes")
-            shapes = tuple(dict.fromkeys(_shape(size, vocab, context) for size in sizes))
+            shapes = tuple(dict.fromkeys(_shape(size, options) for size in sizes))
             seeds = _seeds(row.get("seeds", table.get("seeds", [0])))
             curves.append(IsoFlop(budget, tuple(sorted(shapes, key=lambda shape: shape.N)), seeds))
         recipe = dict(table.get("recipe", {}))
@@ -179,7 +189,8 @@ class Grid:
         for curve in self.curves:
             lines += ["", "[[isoflop]]", f"budget = {curve.budget!r}", f"seeds = {list(curve.seeds)}", "sizes = ["]
             for shape in curve.shapes:
-                lines.append(f"    {_inline(asdict(shape))}, # N = {shape.N:,}")
+                said = {key: value for key, value in asdict(shape).items() if key in WRITTEN or key in _said(shape)}
+                lines.append(f"    {_inline(said)}, # N = {shape.N:,}")
             lines.append("]")
         return "\n".join(lines) + "\n"
 
@@ -240,16 +251,15 @@ def _said(spec: RunSpec | Shape | Recipe) -> dict[str, Any]:
     }
 
 
-def _shape(size: object, vocab: int, context: int) -> Shape:
+def _shape(size: object, options: Mapping[str, Any]) -> Shape:
     """A size as a grid.toml gives it: a number of parameters, or a table with depth and perhaps width."""
     if isinstance(size, Mapping):
-        _known_keys(size, ("depth", "width", "heads", "vocab", "context", "mlp_ratio"), "sizes.")
-        keys = {"vocab": vocab, "context": context, **size}
+        _known_keys(size, tuple(each.name for each in fields(Shape)), "sizes.")
+        keys = {**options, **size}
         if "depth" not in keys:
             raise ValueError(f"sizes: {dict(size)!r} has no depth.")
-        base = Shape.of_depth(keys["depth"]) if "width" not in keys else Shape.of_width(keys["depth"], keys["width"])
-        return Shape(**{"width": base.width, "heads": base.heads, **keys})
-    return Shape.near(_positive(size, "sizes"), vocab=vocab, context=context)
+        return Shape.of_width(**keys) if "width" in keys else Shape.of_depth(**keys)
+    return Shape.near(_positive(size, "sizes"), **options)
 
 
 def _rule(rule: object) -> str | Rule:
@@ -264,7 +274,9 @@ def _rule(rule: object) -> str | Rule:
 
 def _inline(table: Mapping[str, Any]) -> str:
     """A table of numbers and strings as one line of TOML."""
-    inside = (f"{key} = {json.dumps(value) if isinstance(value, str) else value}" for key, value in table.items())
+    inside = (
+        f"{key} = {json.dumps(value) if isinstance(value, str | bool) else value}" for key, value in table.items()
+    )
     return f"{{ {', '.join(inside)} }}"
 
 

@@ -7,18 +7,25 @@ from bisect import bisect, bisect_left
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 #: Widest depth that `Shape.near` looks at; GPT-3 has 96 layers.
 MAX_DEPTH = 128
+
+
+POSITIONS = ("rotary", "learned")
+MLPS = ("gelu", "relu2", "swiglu")
 
 
 @dataclass(frozen=True)
 class Shape:
     """A decoder-only transformer: `depth` blocks of `width`, with `heads` heads of width `width / heads`.
 
-    Token embedding and output head are two matrices; the positions are rotary and every normalisation is
-    free of parameters except one gain a head for queries, so the counts below are the whole of the model.
+    Token embedding and output head are two matrices, or one where `tied`. Positions are rotary or learned. An MLP is
+    `mlp_ratio` widths wide: GELU or squared ReLU between two matrices, or SwiGLU with three (Shazeer 2020). Heads share
+    `kv_heads` keys and values (Ainslie et al. 2023); None is one for each. With `experts`, a block has that many MLPs
+    and a token visits `experts_per_token` of them (Shazeer et al. 2017). Every normalisation is free of parameters
+    except one gain a head for queries, so the counts below are the whole of the model.
 
     Raises ValueError where no such model can be built.
     """
@@ -29,48 +36,83 @@ class Shape:
     vocab: int = 256
     context: int = 64
     mlp_ratio: int = 4
+    tied: bool = False
+    positions: str = "rotary"
+    mlp: str = "gelu"
+    kv_heads: int | None = None
+    experts: int = 0
+    experts_per_token: int = 0
 
     def __post_init__(self) -> None:
         for name in ("depth", "width", "heads", "vocab", "context", "mlp_ratio"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} = {value!r}: a shape needs a whole number of at least 1.")
+            _require_whole(name, getattr(self, name), 1)
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise ValueError(
                 f"width {self.width} with {self.heads} heads: rotary positions need an even head width. "
                 f"Use heads = {default_heads(self.width) if self.width % 2 == 0 else 1} or an even width."
             )
+        if not isinstance(self.tied, bool):
+            raise ValueError(f"tied = {self.tied!r}: needed true or false.")
+        for name, known in (("positions", POSITIONS), ("mlp", MLPS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: needed one of {', '.join(known)}.")
+        if self.kv_heads is not None:
+            _require_whole("kv_heads", self.kv_heads, 1)
+            if self.heads % self.kv_heads:
+                raise ValueError(f"kv_heads = {self.kv_heads}: needed a divisor of the {self.heads} heads.")
+        for name in ("experts", "experts_per_token"):
+            _require_whole(name, getattr(self, name), 0)
+        if self.experts == 1 or not (bool(self.experts) <= self.experts_per_token <= self.experts):
+            raise ValueError(
+                f"experts = {self.experts} with experts_per_token = {self.experts_per_token}: needed at least 2 experts "
+                "and 1 to all of them a token, or neither."
+            )
 
     @classmethod
-    def of_depth(cls, depth: int, *, vocab: int = 256, context: int = 64) -> Shape:
-        """The shape that the one dial gives: width 16 depth^1.3 (16, 40, 64, 96, 128, ... 1000 at 24)."""
+    def of_depth(cls, depth: int, **options: Any) -> Shape:
+        """The shape that the one dial gives: width 16 depth^1.3 (16, 40, 64, 96, 128, ... 1000 at 24).
+
+        Any further field may be given by name: vocab, context, mlp, ...
+        """
         if depth < 1:
             raise ValueError(f"depth = {depth}: the dial starts at 1.")
-        return cls.of_width(depth, dial_width(depth), vocab=vocab, context=context)
+        return cls.of_width(depth, dial_width(depth), **options)
 
     @classmethod
-    def of_width(cls, depth: int, width: int, *, vocab: int = 256, context: int = 64) -> Shape:
-        """The shape of this depth and width, with the head width that `default_heads` picks."""
-        return cls(depth=depth, width=width, heads=default_heads(width), vocab=vocab, context=context)
+    def of_width(cls, depth: int, width: int, **options: Any) -> Shape:
+        """The shape of this depth and width, with the head width that `default_heads` picks.
+
+        Where `kv_heads` does not divide the heads, the nearest number below that does is taken.
+        """
+        heads = options.pop("heads", None) or default_heads(width)
+        kv_heads = options.pop("kv_heads", None)
+        if kv_heads is not None:
+            _require_whole("kv_heads", kv_heads, 1)
+            kv_heads = max(each for each in range(1, min(kv_heads, heads) + 1) if heads % each == 0)
+        return cls(depth=depth, width=width, heads=heads, kv_heads=kv_heads, **options)
 
     @classmethod
-    def near(cls, N: float, *, vocab: int = 256, context: int = 64) -> Shape:
+    def near(cls, N: float, **options: Any) -> Shape:
         """The buildable shape whose parameter count is nearest to N, among shapes close to the dial.
 
+        Any field but depth, width and heads may be given by name, and is that of every shape of the ladder.
         Widths are round numbers within a factor 1.6 of the dial's width for their depth. Of the shapes within 5% of
         N the one closest to the dial is taken, so neighbouring N give neighbouring shapes.
         Raises ValueError where the smallest or largest shape is more than 1.5 times off.
         """
         if not math.isfinite(N) or N <= 0:
             raise ValueError(f"N = {N}: a model needs a positive number of parameters.")
-        ladder, log_N = _ladder(vocab, context), math.log(N)
+        for name in options:
+            if name in ("depth", "width", "heads"):
+                raise ValueError(f"{name}: `Shape.near` chooses it. Give depth and width to fix the shape instead.")
+        ladder, log_N = _ladder(tuple(sorted(options.items()))), math.log(N)
         above = bisect(ladder, log_N, key=_log_N)
         nearest = min(ladder[max(above - 1, 0) : above + 1], key=lambda rung: abs(rung.log_N - log_N))
         off = abs(nearest.log_N - log_N)
         if off > math.log(1.5):
             raise ValueError(
-                f"N = {N:.3g} cannot be built with a vocabulary of {vocab}: the nearest shape has {nearest.shape.N:,} "
-                "parameters. Ask for another N, or give depth and width."
+                f"N = {N:.3g} cannot be built with a vocabulary of {nearest.shape.vocab}: the nearest shape has "
+                f"{nearest.shape.N:,} parameters. Ask for another N, or give depth and width."
             )
         reach = max(0.05, off)
         close = ladder[bisect_left(ladder, log_N - reach, key=_log_N) : bisect(ladder, log_N + reach, key=_log_N)] or [
@@ -84,13 +126,30 @@ class Shape:
         return self.width // self.heads
 
     @property
+    def kv_width(self) -> int:
+        """Width of the keys, and of the values, of all heads together."""
+        return self.head_width * (self.kv_heads or self.heads)
+
+    @property
+    def mlp_width(self) -> int:
+        """Width inside an MLP."""
+        return self.mlp_ratio * self.width
+
+    def _block(self, mlps: int) -> int:
+        """Parameters of a block's matrix products with this many MLPs: 4 width^2 of attention, less for grouped queries,
+        2 (SwiGLU: 3) mlp_ratio width^2 for each MLP, and the router."""
+        attention = 2 * self.width * (self.width + self.kv_width)
+        mlp = (3 if self.mlp == "swiglu" else 2) * self.width * self.mlp_width
+        return attention + mlps * mlp + self.width * self.experts
+
+    @property
     def N_blocks(self) -> int:
-        """Parameters of the blocks' matrix products: 4 width^2 of attention and 2 mlp_ratio width^2 of MLP a block."""
-        return self.depth * (4 + 2 * self.mlp_ratio) * self.width**2
+        """Parameters of the blocks' matrix products, every expert's among them."""
+        return self.depth * self._block(self.experts or 1)
 
     @property
     def N_gains(self) -> int:
-        """Parameters that are in no matrix product: one query gain a head."""
+        """Parameters of the blocks that are in no matrix product: one query gain a head."""
         return self.depth * self.heads
 
     @property
@@ -99,38 +158,48 @@ class Shape:
         return self.vocab * self.width
 
     @property
+    def N_positions(self) -> int:
+        """Parameters of learned positions."""
+        return self.context * self.width if self.positions == "learned" else 0
+
+    @property
     def N_head(self) -> int:
-        """Parameters of the output head."""
-        return self.vocab * self.width
+        """Parameters of the output head; none of its own where it is tied to the embedding."""
+        return 0 if self.tied else self.vocab * self.width
 
     @property
     def N(self) -> int:
         """All parameters."""
-        return self.N_blocks + self.N_gains + self.N_embedding + self.N_head
+        return self.N_blocks + self.N_gains + self.N_embedding + self.N_positions + self.N_head
+
+    @property
+    def N_active(self) -> int:
+        """Parameters that one token meets: all but the experts that it does not visit."""
+        return self.N - self.depth * (self._block(self.experts or 1) - self._block(self.experts_per_token or 1))
 
     @property
     def N_nonembedding(self) -> int:
-        """Parameters without the token embedding and the output head (Kaplan et al. 2020)."""
+        """Parameters without embeddings of tokens and positions and the output head (Kaplan et al. 2020)."""
         return self.N_blocks + self.N_gains
 
     @property
     def N_matmul(self) -> int:
-        """Parameters in a matrix product: blocks and head (Porian et al. 2024)."""
-        return self.N_blocks + self.N_head
+        """Parameters that a token meets in a matrix product: blocks and head, tied or not (Porian et al. 2024)."""
+        return self.depth * self._block(self.experts_per_token or 1) + self.vocab * self.width
 
     @property
     def flops_per_token(self) -> int:
         """Training FLOPs a token, forward and backward: 6 N_matmul + 6 depth context width.
 
         The second term is causal attention, half of the full 12 L S W (PaLM, Chowdhery et al. 2022, appendix B).
-        Normalisations, activations and the embedding's look-up are left out, as is usual.
+        Normalisations, activations and the embedding's look-up are left out, as is usual; of the experts, those visited count.
         """
         return 6 * self.N_matmul + 6 * self.depth * self.context * self.width
 
     @property
     def flops_per_token_6n(self) -> int:
-        """Training FLOPs a token by the rule of thumb 6N."""
-        return 6 * self.N
+        """Training FLOPs a token by the rule of thumb 6N, N being what the token meets."""
+        return 6 * self.N_active
 
     def training_bytes(self, batch_tokens: int, *, bytes_per_activation: int = 4) -> int:
         """Estimated bytes to train: 16 a parameter (fp32 weights, gradient, two moments) and the kept activations.
@@ -158,6 +227,11 @@ def default_heads(width: int) -> int:
     return min(choices, key=lambda h: (abs(math.log(width / h / target)), h))
 
 
+def _require_whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} = {value!r}: a shape needs a whole number of at least {least}.")
+
+
 def _width_step(width: float) -> int:
     return 2 if width < 16 else 4 if width < 64 else 8 if width < 128 else 32 if width < 512 else 64
 
@@ -178,9 +252,9 @@ class _Rung(NamedTuple):
 _log_N = attrgetter("log_N")
 
 
-@lru_cache(maxsize=8)
-def _ladder(vocab: int, context: int) -> tuple[_Rung, ...]:
-    """Every shape near the dial, smallest count first.
+@lru_cache(maxsize=32)
+def _ladder(options: tuple[tuple[str, Any], ...]) -> tuple[_Rung, ...]:
+    """Every shape near the dial with these options, smallest count first.
 
     It begins at depth 2: one block cannot look up what followed the last time, and the law of a family that begins with
     such models bends where they end (runs/LOG.md).
@@ -190,7 +264,7 @@ def _ladder(vocab: int, context: int) -> tuple[_Rung, ...]:
         dial = 16 * depth**1.3
         width = 8 if depth == 2 else _round_width(dial / 1.6)
         while width <= 1.6 * dial:
-            shape = Shape.of_width(depth, width, vocab=vocab, context=context)
+            shape = Shape.of_width(depth, width, **dict(options))
             rungs.append(_Rung(math.log(shape.N), abs(math.log(width / dial)), shape))
             width += _width_step(width)
     return tuple(sorted(rungs, key=_log_N))

@@ -40,7 +40,21 @@ def test_the_id_is_the_content():
     assert len({spec.id, *(other.id for other in changed)}) == len(changed) + 1
 
 
-@pytest.mark.parametrize("grid", [Grid.of(GOOD), quickstart_grid()])
+OPTIONS = {"mlp": "swiglu", "tied": True, "kv_heads": 1, "experts": 4, "experts_per_token": 2, "positions": "learned"}
+
+
+def test_a_shape_table_goes_to_every_size():
+    shapes = (
+        Grid.of({**GOOD, "sizes": [3e4, {"depth": 2, "width": 32, "tied": False}], "shape": OPTIONS}).curves[0].shapes
+    )
+    assert {shape.mlp for shape in shapes} == {"swiglu"}
+    assert {shape.tied for shape in shapes} == {True, False}
+    assert {shape.kv_heads for shape in shapes} == {1}
+
+
+@pytest.mark.parametrize(
+    "grid", [Grid.of(GOOD), quickstart_grid(), Grid.of({**GOOD, "shape": OPTIONS, "sizes": [3e4]})]
+)
 def test_a_written_grid_reads_back(grid, tmp_path):
     path = tmp_path / "grid.toml"
     path.write_text(grid.toml())
@@ -62,6 +76,8 @@ def test_every_rule_gives_whole_batches_of_windows(rule):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        ({"shape": {"tide": True}}, "unknown key shape.tide; did you mean shape.tied"),
+        ({"shape": {"kv_heads": 0}}, "kv_heads = 0"),
         ({"budgts": [1e11]}, "unknown key budgts; did you mean budgets"),
         ({"recipe": {"learning_rat": 1}}, "did you mean recipe.learning_rate"),
         ({"budgets": [-1e11]}, "budget = -1"),
