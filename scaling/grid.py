@@ -27,6 +27,7 @@ KEYS = {
     "isoflop": "instead of budgets and sizes: tables with a budget, sizes of its own, and perhaps seeds",
     "context": "window in tokens, where a size does not say (64)",
     "vocab": "vocabulary, where a size does not say (256)",
+    "shape": "a table of further fields of every size: mlp_ratio, tied, positions, mlp, kv_heads, experts, experts_per_token",
     "seeds": "whole numbers, a list; each trains every cell again ([0])",
     "rule": "what chooses rate, batch and warm-up from shape and tokens: a name, or a table of its powers (valley)",
     "recipe": "table of recipe fields that are fixed for all runs, instead of the rule's",
