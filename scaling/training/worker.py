@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scaling.grid import RunSpec
 from scaling.runs import Run, write_whole
@@ -98,7 +98,7 @@ class Worker:
 
     def _attend(self, task: Task, claim: Claim) -> None:
         """Train a claimed task; what fails is noted, and recorded as failed when it was tried often enough."""
-        from scaling.training.train import Interrupted
+        from scaling.training.train import DeviceLost, Interrupted
 
         tried = self.failures.of(task.id)
         if len(tried) >= TRIES:
@@ -112,7 +112,7 @@ class Worker:
         except ValueError as error:  # the spec's fault: it would fail again
             self._give_up(task, claim, _reason(error))
         except Exception as error:
-            if _cannot_write(error):
+            if _cannot_write(error) or isinstance(error, DeviceLost):  # this process is of no more use
                 raise
             self.failures.add(task.id, _reason(error))
 
@@ -139,22 +139,9 @@ class Worker:
         if task.kind == "trunk":
             trainer.train_branches(task.specs, self.corpus, done=done, **how)
         elif task.kind == "pack":
-            self._train_pack(task.specs, done, how)
+            trainer.train_many(task.specs, self.corpus, done=done, **how)
         else:
             done(trainer.train(task.specs[0], self.corpus, **how))
-
-    def _train_pack(self, specs: Sequence[RunSpec], done: Callable[[Run], None], how: dict[str, Any]) -> None:
-        """Train a pack at once, or in halves where it turns out not to fit into the device's memory."""
-        from scaling.training import train as trainer
-
-        try:
-            trainer.train_many(specs, self.corpus, done=done, **how)
-        except Exception as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) or len(specs) == 1:
-                raise
-            half = len(specs) // 2
-            self._train_pack(specs[:half], done, how)
-            self._train_pack(specs[half:], done, how)
 
     def _give_up(self, task: Task, claim: Claim, reason: str) -> None:
         claim.require()
