@@ -13,7 +13,7 @@ def test_every_document_is_there_once(text_folder, corpus):
     wanted = sorted(path.read_bytes() for path in text_folder.iterdir())
     found = [bytes(split).split(SEPARATOR)[:-1] for split in (corpus.train, corpus.heldout)]
     assert sorted(found[0] + found[1]) == wanted
-    assert len(corpus.manifest["documents"]) == len(wanted)
+    assert len(corpus.documents) == len(wanted)
     assert not set(found[0]) & set(found[1])
 
 
@@ -22,7 +22,7 @@ def test_duplicates_count_once(tmp_path, text_folder):
         for copy in ("a", "b"):
             (tmp_path / copy).mkdir(exist_ok=True)
             (tmp_path / copy / path.name).write_bytes(path.read_bytes())
-    assert len(Corpus.of(str(tmp_path)).manifest["documents"]) == 200
+    assert len(Corpus.of(str(tmp_path)).documents) == 200
 
 
 def test_a_document_stays_in_its_split_when_others_come(tmp_path, text_folder, corpus):
@@ -31,8 +31,8 @@ def test_a_document_stays_in_its_split_when_others_come(tmp_path, text_folder, c
     (tmp_path / "999.txt").write_text("one more document")
     larger = Corpus.of(str(tmp_path))
     assert larger.digest != corpus.digest
-    before = {name: split for name, _, split in corpus.manifest["documents"]}
-    after = {name: split for name, _, split in larger.manifest["documents"]}
+    before = {name: split for name, _, split in corpus.documents}
+    after = {name: split for name, _, split in larger.documents}
     assert all(after[name] == split for name, split in before.items())
 
 
@@ -50,8 +50,8 @@ def test_the_cache_serves_the_digest_after_the_text_has_changed(tmp_path, text_f
 def test_a_short_array_is_refused(tmp_path, text_folder, monkeypatch):
     monkeypatch.setenv("SCALING_CACHE", str(tmp_path))
     corpus = Corpus.of(str(text_folder))
-    (corpus.folder / "train.bin").write_bytes(bytes(corpus.train[:100]))
-    with pytest.raises(ValueError, match=r"train.bin: 100 bytes, needed"):
+    (corpus.folder / "train-00000.bin").write_bytes(bytes(corpus.train[:100]))
+    with pytest.raises(ValueError, match=r"train-00000.bin: 100 bytes, needed"):
         Corpus.of(str(text_folder))
 
 
@@ -94,7 +94,7 @@ def test_evaluation_is_spread_over_the_split(corpus):
 
 def test_the_python_corpus_is_large_and_readable():
     corpus = Corpus.of("python")
-    documents = corpus.manifest["documents"]
+    documents = corpus.documents
     assert len(corpus.train) > 50e6
     assert len(corpus.heldout) > 1e6
     assert {name.split("/")[0].split("-")[0] for name, _, _ in documents} >= {"jax", "numpy", "scipy"}

@@ -6,5 +6,5 @@ from scaling.training.corpus.corpus import cache_folder as cache_folder
 from scaling.training.corpus.permute import permuted as permuted
 from scaling.training.corpus.planted import Planted as Planted
 from scaling.training.corpus.source import Source as Source
-from scaling.training.corpus.stored import SEPARATOR as SEPARATOR
 from scaling.training.corpus.stored import Stored as Stored
+from scaling.training.corpus.tokenizers import SEPARATOR as SEPARATOR

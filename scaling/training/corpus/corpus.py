@@ -12,6 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
+#: Layout of a cached corpus; a new number builds all of them again.
+LAYOUT = 2
+
 
 class Corpus(ABC):
     """Tokens to train on and tokens held out, both in windows of `context` + 1 ids.
@@ -24,35 +27,55 @@ class Corpus(ABC):
     name: str
     digest: str
     vocab: int
-    bytes_per_token: float
+    bytes_per_token: float | None
     folder: Path
     train: np.ndarray | None
     heldout: np.ndarray | None
     heldouts: Mapping[str, np.ndarray]
 
     @staticmethod
-    def of(name: str) -> Corpus:
-        """The corpus of a grid.toml: `python`, `planted` (or `planted:1`, ...), or the path of a text file or folder.
+    def of(
+        name: str, *, tokenizer: str | None = None, column: str = "text", heldout: Mapping[str, str] | None = None
+    ) -> Corpus:
+        """The corpus of a grid.toml.
 
-        Built once, then cached. Raises ValueError for a path that is missing, empty, or not UTF-8 text.
+        `name` is `python`; `planted` or `planted:1`, ...; `hf:NAME[:CONFIG[:SPLIT]]`; or the path of a file or folder of text,
+        JSONL, Parquet (any of them packed as .gz or .zst; the text in `column`) or token ids (.bin, .npy). `tokenizer` is `bytes`
+        (the default), `bpe:VOCAB` trained on the corpus, or the path of a tokenizer.json. `heldout` names further held-out sets.
+        Built once, then cached. Raises ValueError for what cannot be read, naming the file and what to do.
         """
-        from scaling.training.corpus import planted, stored  # they are kinds of what is defined here
+        from scaling.training.corpus import build, planted  # they are kinds of what is defined here
 
         if name.partition(":")[0] == planted.NAME:
+            if tokenizer not in (None, "bytes") or heldout:
+                raise ValueError(
+                    f"corpus {name!r} is drawn, not read: it takes no tokenizer and no further held-out sets."
+                )
             return planted.Planted.of(name)
-        return stored.Stored.of(name)
+        corpus = build.cached(build.Wanted(name, tokenizer, column))
+        return build.with_heldouts(corpus, heldout, column) if heldout else corpus
 
     @staticmethod
-    def of_digest(digest: str, name: str) -> Corpus:
+    def of_digest(
+        digest: str,
+        name: str,
+        *,
+        tokenizer: str | None = None,
+        column: str = "text",
+        heldout: Mapping[str, str] | None = None,
+    ) -> Corpus:
         """The cached corpus of this digest, or the one that `name` builds now if it has that digest.
 
         A sweep goes on from the array that it began with, whatever was installed or edited since.
         Raises ValueError where neither has the digest.
         """
-        folder = cache_folder() / "corpora" / digest
+        from scaling.training.corpus import build
+
+        folder = corpora_folder() / digest
         if (folder / "manifest.json").exists():
-            return Corpus.load(folder)
-        corpus = Corpus.of(name)
+            corpus = Corpus.load(folder)
+            return build.with_heldouts(corpus, heldout, column) if heldout else corpus
+        corpus = Corpus.of(name, tokenizer=tokenizer, column=column, heldout=heldout)
         if corpus.digest != digest:
             raise ValueError(
                 f"corpus {name!r} has changed: the runs were trained on digest {digest}, it now has {corpus.digest}, and "
@@ -63,10 +86,12 @@ class Corpus(ABC):
     @staticmethod
     def load(folder: Path) -> Corpus:
         """The cached corpus in a folder. Raises ValueError where an array is cut short."""
-        from scaling.training.corpus import planted, stored
+        from scaling.training.corpus import build, planted, stored
 
         manifest = json.loads((folder / "manifest.json").read_text())
-        kind = planted.Planted if manifest.get("kind") == planted.NAME else stored.Stored
+        if manifest["kind"] == "with-heldouts":
+            return build.load_with_heldouts(folder)
+        kind = planted.Planted if manifest["kind"] == planted.NAME else stored.Stored
         return kind.from_manifest(folder, manifest)
 
     @property
@@ -93,9 +118,35 @@ class Corpus(ABC):
         Raises ValueError where there are fewer tokens.
         """
 
+    def further(self, name: str, tokens: int, context: int) -> np.ndarray:
+        """Windows of a further held-out set, evenly spread: [W, context + 1], as many as `tokens` gives or all there are.
+
+        Raises ValueError where it does not fill one window.
+        """
+        ids = self.heldouts[name]
+        most = (len(ids) - 1) // context * context
+        return spread(ids, min(tokens, max(most, context)), context, f"held-out set {name!r} has")
+
     def floor(self, context: int) -> float | None:
         """The least loss that any model can reach at this context, nats per token; None where nobody knows."""
         return None
+
+
+def spread(ids: np.ndarray, tokens: int, context: int, holder: str) -> np.ndarray:
+    """Windows evenly spread over a split, [tokens / context, context + 1]. Raises ValueError where it has fewer tokens."""
+    wanted, available = tokens // context, (len(ids) - 1) // context
+    if wanted > available or wanted < 1:
+        remedy = f"Set eval_tokens between {context:,} and {available * context:,}." if available else "Give more text."
+        raise ValueError(
+            f"{holder} {len(ids):,} tokens, and {tokens:,} with context {context} need {wanted * context + 1:,}. {remedy}"
+        )
+    start = np.arange(wanted) * available // wanted * context
+    return np.asarray(ids[start[:, None] + np.arange(context + 1)])
+
+
+def corpora_folder() -> Path:
+    """Where built corpora are kept, one folder a digest."""
+    return cache_folder() / "corpora" / f"v{LAYOUT}"
 
 
 def cache_folder() -> Path:

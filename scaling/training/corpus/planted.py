@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from scaling.runs import to_json, write_whole
-from scaling.training.corpus.corpus import Corpus, cache_folder
+from scaling.training.corpus.corpus import Corpus, corpora_folder
 from scaling.training.corpus.source import VERSION, Source, draw, stream_key
 
 #: What a planted corpus' name begins with.
@@ -56,7 +56,7 @@ class Planted(Corpus):
                 f"corpus {name!r}: a planted source is {NAME}:0, {NAME}:1, {NAME}:2, ... or any whole number."
             )
         source = Source(seed=int(number), **KINDS[int(number) % len(KINDS)])
-        folder = cache_folder() / "corpora" / source.digest
+        folder = corpora_folder() / source.digest
         manifest = {
             "kind": NAME, "name": name, "digest": source.digest, "vocab": source.vocab, "bytes_per_token": 1.0,
             "version": VERSION, "source": asdict(source),

@@ -1,0 +1,77 @@
+"""Token files that other trainers wrote: nanoGPT's raw uint16 .bin, llm.c's .bin with a header, .npy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+#: int32 words of llm.c's header: magic, version, tokens, zeros (llm.c, dev/data/data_common.py, 2024-06).
+HEADER_WORDS = 256
+
+#: (magic, version) of llm.c and the id type: the GPT-2 and the Llama 3 data files.
+HEADERS = {(20240520, 1): np.dtype("<u2"), (20240801, 7): np.dtype("<u4")}
+
+#: What in a file's name says that it is held out.
+HELD_OUT_NAMES = ("val", "valid", "validation", "test", "heldout")
+
+#: Held-out share of the tokens where no file's name says so: the last ones.
+HELD_OUT_SHARE = 0.02
+
+
+def read_ids(path: Path) -> np.ndarray:
+    """The ids in a file, memory-mapped, [tokens]. Raises ValueError where it is damaged, cut short or of an unknown layout."""
+    return _npy(path) if path.suffix == ".npy" else _bin(path)
+
+
+def splits(files: Sequence[tuple[str, Path]], whole: bool) -> dict[str, list[np.ndarray]]:
+    """The arrays of the training and the held-out split: files named val or test are held out, else the end; `whole`, all."""
+    arrays = [(path, read_ids(path)) for _, path in files]
+    if whole:
+        return {"train": [], "heldout": [ids for _, ids in arrays]}
+    held_out = [ids for path, ids in arrays if _is_held_out(path)]
+    train = [ids for path, ids in arrays if not _is_held_out(path)]
+    if train and not held_out:
+        keep = sum(map(len, train)) - int(HELD_OUT_SHARE * sum(map(len, train)))
+        ends = np.cumsum([len(ids) for ids in train])
+        cuts = [int(min(max(keep - (end - len(ids)), 0), len(ids))) for ids, end in zip(train, ends)]
+        held_out = [ids[cut:] for ids, cut in zip(train, cuts)]
+        train = [ids[:cut] for ids, cut in zip(train, cuts)]
+    return {"train": train, "heldout": held_out}
+
+
+def _is_held_out(path: Path) -> bool:
+    words = path.stem.lower().replace("-", "_").replace(".", "_").split("_")
+    return any(word in HELD_OUT_NAMES for word in words)
+
+
+def _npy(path: Path) -> np.ndarray:
+    try:
+        ids = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        said = (str(error).splitlines() or ["empty"])[0]
+        raise ValueError(f"{path}: damaged or cut short ({said}). Needed a .npy array of token ids.") from None
+    if ids.ndim != 1 or ids.dtype.kind not in "ui":
+        raise ValueError(f"{path}: an array of {ids.dtype} with shape {ids.shape}. Needed a flat one of whole numbers.")
+    return ids
+
+
+def _bin(path: Path) -> np.ndarray:
+    size = path.stat().st_size
+    head = np.fromfile(path, "<i4", HEADER_WORDS)
+    magic, version, count = (int(word) for word in np.resize(head, 3)) if len(head) else (0, 0, 0)
+    if len(head) < HEADER_WORDS or head[3:].any():  # tokens, not a header
+        if size % 2 or not size:
+            raise ValueError(f"{path}: {size:,} bytes, cut short. Needed two a token, as nanoGPT writes them.")
+        return np.memmap(path, "<u2", "r")
+    if (magic, version) not in HEADERS:
+        known = ", ".join(f"magic {m} version {v}" for m, v in HEADERS)
+        raise ValueError(f"{path}: a header with magic {magic}, version {version}. Needed {known}, or no header.")
+    dtype = HEADERS[magic, version]
+    needed = HEADER_WORDS * 4 + count * dtype.itemsize
+    if size != needed:
+        raise ValueError(
+            f"{path}: {size:,} bytes, and its header says {count:,} tokens, {needed:,} bytes. Fetch it again."
+        )
+    return np.memmap(path, dtype, "r", HEADER_WORDS * 4, (count,))
