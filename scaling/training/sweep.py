@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import operator
+import os
+import re
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -14,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from scaling.grid import Grid, IsoFlop, RunSpec
 from scaling.recipe import FEW_STEPS, Recipe
 from scaling.runs import Run, record_paths, to_json, write_whole
+from scaling.shape import Shape
 from scaling.training.executors import Executor, Local
-from scaling.training.state import Claims, recorded
+from scaling.training.state import STATE, Claims, Failures, recorded
 from scaling.training.tasks import Task, tasks_of, unfinished
 
 if TYPE_CHECKING:
@@ -37,6 +42,7 @@ class Plan:
     specs: tuple[RunSpec, ...]
     records: Mapping[str, Run]
     strangers: int = 0
+    chosen: frozenset[str] | None = None
 
     @property
     def missing(self) -> tuple[RunSpec, ...]:
@@ -46,8 +52,28 @@ class Plan:
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
         """What is left to train, the longest first: runs, and trunks with their branches."""
-        left = (task.missing(self.records) for task in tasks_of(self.specs))
+        chosen = [spec for spec in self.specs if self.chosen is None or spec.id in self.chosen]
+        left = (task.missing(self.records) for task in tasks_of(chosen))
         return tuple(task for task in left if task)
+
+    def only(self, conditions: str) -> Plan:
+        """The plan of the missing cells that meet all of these conditions, such as "N<1e6,seed=0" (see `chosen`)."""
+        met = chosen(self.specs, conditions)
+        return replace(self, chosen=frozenset(spec.id for spec in met if self.chosen is None or spec.id in self.chosen))
+
+    def within(self, flops: float) -> Plan:
+        """The plan of the cheapest missing tasks that take at most so many FLOPs together."""
+        met, spent = set(), 0
+        for task in reversed(self.tasks):
+            spent += task.flops
+            if spent <= flops:
+                met |= {spec.id for spec in task.specs}
+        return replace(self, chosen=frozenset(met))
+
+    @property
+    def memory_bytes(self) -> int:
+        """Estimated bytes that the largest missing run takes while it trains."""
+        return max((spec.shape.training_bytes(spec.recipe.batch_tokens) for spec in self.missing), default=0)
 
     @property
     def failed(self) -> tuple[Run, ...]:
@@ -278,7 +304,70 @@ def carry_out(todo: Plan, executor: Executor | None = None, watch: Watch = lambd
     if todo.corpus is None:
         return todo
     _claim(todo, todo.corpus)
-    return replace(todo, records=train_specs(todo.specs, todo.folder, todo.corpus, executor, watch))
+    cells = [spec for spec in todo.specs if todo.chosen is None or spec.id in todo.chosen]
+    return replace(todo, records={**todo.records, **train_specs(cells, todo.folder, todo.corpus, executor, watch)})
+
+
+def retry_failed(todo: Plan) -> Plan:
+    """The plan in which the cells that failed are missing again; their records are put aside into `.sweep/failed`."""
+    aside, tasks = (
+        todo.folder / STATE / "failed",
+        {spec.id: task.id for task in tasks_of(todo.specs) for spec in task.specs},
+    )
+    for run in todo.failed:
+        aside.mkdir(parents=True, exist_ok=True)
+        os.replace(todo.folder / f"{run.id}.json", aside / f"{run.id}.{uuid.uuid4().hex[:8]}.json")
+        Failures(todo.folder).forget(tasks[run.id])
+        Failures(todo.folder).forget(run.id)
+    return plan(todo.grid, todo.folder) if todo.failed else todo
+
+
+#: What a condition may name, beside the fields of the recipe and of the shape.
+FIELDS = {"N": lambda spec: spec.shape.N, "D": lambda spec: spec.tokens, "C": lambda spec: spec.C,
+          "D/N": lambda spec: spec.tokens / spec.shape.N, "seed": lambda spec: spec.seed, "id": lambda spec: spec.id}  # fmt: skip
+_HOLDS = {"<=": operator.le, ">=": operator.ge, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "=": operator.eq}
+
+
+def chosen(specs: Sequence[RunSpec], conditions: str) -> list[RunSpec]:
+    """The specs that meet every condition: "field op value", commas between; C compares to 1%, as grids round D to batches.
+
+    Raises ValueError for a condition that cannot be read, and where no spec meets them.
+    """
+    met = list(specs)
+    for condition in conditions.split(","):
+        found = re.fullmatch(r"\s*([\w/]+)\s*(<=|>=|!=|<|>|=)\s*(\S+)\s*", condition)
+        names = [*FIELDS, *(f.name for f in fields(Shape)), *(f.name for f in fields(Recipe))]
+        if not found or found[1] not in names:
+            raise ValueError(
+                f"--only {condition!r}: needed conditions such as N<1e6, seed=0 or id=ab12..; fields: {', '.join(names)}."
+            )
+        name, holds, value = found[1], _HOLDS[found[2]], _value(found[3])
+        met = [spec for spec in met if holds(_near(_field(spec, name), value), value)]
+    if not met:
+        raise ValueError(f"--only {conditions!r}: none of the {len(specs)} cells is meant.")
+    return met
+
+
+def _field(spec: RunSpec, name: str) -> Any:
+    if name in FIELDS:
+        return FIELDS[name](spec)
+    return getattr(spec.shape, name) if hasattr(spec.shape, name) else getattr(spec.recipe, name)
+
+
+def _near(found: Any, value: Any) -> Any:
+    """The value itself where a number is within 1% of it, so that C=1e12 means the cells of that budget."""
+    if isinstance(found, str) or isinstance(value, str):
+        return str(found)
+    return value if abs(found - value) <= 0.01 * abs(value) and isinstance(value, float) else found
+
+
+def _value(word: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
 
 
 def train_specs(

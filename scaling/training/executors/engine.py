@@ -24,6 +24,10 @@ Look = Callable[[], None]
 class Executor(Protocol):
     """Trains tasks: when `run` returns, each of their cells has its `<folder>/<id>.json`, finished or failed."""
 
+    def start_many(self, queue: Queue, count: int) -> list[Started]:
+        """Start so many workers."""
+        return [self.start(queue) for _ in range(count)]
+
     def run(self, tasks: Sequence[Task], folder: Path, corpus: Path, look: Look) -> None:
         """Train the tasks, in this order, on the cached corpus in folder `corpus`; `look` is called now and then."""
         ...
@@ -79,6 +83,10 @@ class Engine(ABC):
     def start(self, queue: Queue) -> Started:
         """Start one worker on a queue."""
 
+    def start_many(self, queue: Queue, count: int) -> list[Started]:
+        """Start so many workers."""
+        return [self.start(queue) for _ in range(count)]
+
     def run(self, tasks: Sequence[Task], folder: Path, corpus: Path, look: Look) -> None:
         """See `Executor.run`. Whatever ends it, the workers are stopped cleanly, with their state kept.
 
@@ -107,7 +115,8 @@ class Engine(ABC):
                 names = {held.worker for held in live.values()}
                 coming = sum(worker.name not in names for worker in workers)
                 wanted = min(free - coming, self.slots() - len(workers))
-                workers.extend(self.start(queue) for _ in range(wanted))
+                if wanted > 0:
+                    workers += self.start_many(queue, wanted)
                 look()
                 time.sleep(max(self.poll_seconds, 20 * (time.monotonic() - began)))
                 left = unfinished(left, folder)
@@ -137,6 +146,6 @@ def _attribute(worker: Started, ending: Ending, left: Sequence[Task], claims: Cl
     return bool(held)
 
 
-def python_path() -> dict[str, str]:
-    """The environment of a worker: this one's, which knows where the package is, told that its input is a pipe."""
+def worker_environment() -> dict[str, str]:
+    """The environment of a worker: this process' own, and the word that its input is a pipe which closes with its starter."""
     return {**os.environ, "SCALING_WORKER_INPUT": "pipe"}

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from scaling.grid import RunSpec
-from scaling.training.executors.engine import Ending, Engine, Started, python_path
+from scaling.training.executors.engine import Ending, Engine, Started, worker_environment
 from scaling.training.worker import Queue
 
 #: Packages that bring jax an accelerator.
@@ -106,7 +106,7 @@ class _Process(Started):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env={**python_path(), **place.variables},
+            env={**worker_environment(), **place.variables},
             start_new_session=True,  # Ctrl-C reaches the driver alone, which stops its workers in order
         )
         self.complaints: deque[str] = deque(maxlen=20)

@@ -1,0 +1,229 @@
+"""Ray and Slurm: the same workers, started by an engine on other machines. Both need the folder of runs, and the corpus' cache
+(SCALING_CACHE), at one path on all of them; the folder owns all state, the engine none.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scaling.training.executors.engine import Ending, Engine, Started, worker_environment
+from scaling.training.state import STATE
+from scaling.training.worker import Queue
+
+
+@dataclass
+class Ray(Engine):
+    """Workers as tasks of a Ray cluster: the one at `address`, the one this machine is in, else one started here.
+
+    `devices` at once, by default as many as the cluster has GPUs, or cores where it has none; each is given one. A task
+    that is lost with its node is started again and counts against no cell.
+    """
+
+    address: str | None = None
+    devices: int | None = None
+    resource: str | None = None
+    lease_seconds: float = Engine.lease_seconds
+    poll_seconds: float = 0.5
+
+    def slots(self) -> int:
+        """What the cluster has now, or `devices`."""
+        ray = self._ray()
+        return self.devices or max(1, int(ray.cluster_resources().get(self._resource(), 0)))
+
+    def start(self, queue: Queue) -> Started:
+        """One task."""
+        ray, resource = self._ray(), self._resource()
+        amount = {"GPU": {"num_gpus": 1}, "CPU": {"num_cpus": 1}}.get(resource, {"resources": {resource: 1}})
+        task = ray.remote(max_retries=0, **amount)(run_worker)
+        name = uuid.uuid4().hex[:12]
+        return _RayTask(name, task.remote(str(queue.path), name))
+
+    def _resource(self) -> str:
+        if self.resource:
+            return self.resource
+        has = self._ray().cluster_resources()
+        return next((kind for kind in ("GPU", "TPU") if has.get(kind)), "CPU")
+
+    def _ray(self) -> Any:
+        try:
+            import ray
+        except ImportError:
+            raise ValueError("executor ray: Ray is not installed. `pip install 'isoflop[ray]'` brings it.") from None
+        if not ray.is_initialized():
+            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            named = self.address or os.environ.get("RAY_ADDRESS")
+            try:
+                ray.init(address=named or "auto", log_to_driver=False, logging_level="error")
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                if named:
+                    raise ValueError(f"executor ray: no cluster answers at {named} ({_first_line(error)}).") from None
+                ray.init(log_to_driver=False, logging_level="error", include_dashboard=False)
+        return ray
+
+
+@dataclass
+class _RayTask(Started):
+    name: str
+    task: Any
+
+    def ended(self) -> Ending | None:
+        """See `Started`: a lost node is nobody's fault, a crash is the cell's."""
+        import ray
+
+        if not ray.wait([self.task], timeout=0)[0]:
+            return None
+        try:
+            return Ending(*ray.get(self.task))
+        except ray.exceptions.WorkerCrashedError as error:
+            return Ending(None, _first_line(error))
+        except ray.exceptions.RayError as error:
+            return Ending(None, _first_line(error), preempted=True)
+
+    def ask_to_stop(self) -> None:
+        """Nothing to do: the queue's file is gone, and the worker stops."""
+
+    def stop(self, seconds: float) -> None:
+        """See `Started`."""
+        import ray
+
+        if not ray.wait([self.task], timeout=seconds)[0]:
+            ray.cancel(self.task, force=True)
+
+
+@dataclass
+class Slurm(Engine):
+    """Workers as jobs of a Slurm array, through submitit: `devices` of them, each with the `options` that sbatch is given.
+
+    A job that reaches its time limit or is preempted keeps its state and is put into the queue again. `options` are
+    submitit's, e.g. slurm_partition, timeout_min, gpus_per_node; `cluster` is "slurm", or "local" for this machine.
+    """
+
+    devices: int = 8
+    options: Mapping[str, Any] = field(default_factory=dict)
+    cluster: str = "slurm"
+    lease_seconds: float = Engine.lease_seconds
+    poll_seconds: float = 1.0
+
+    def slots(self) -> int:
+        """As many as asked for."""
+        return self.devices
+
+    def start(self, queue: Queue) -> Started:
+        """One job."""
+        return self.start_many(queue, 1)[0]
+
+    def start_many(self, queue: Queue, count: int) -> list[Started]:
+        """One job array of so many workers."""
+        jobs = [SlurmWork(str(queue.path), uuid.uuid4().hex[:12]) for _ in range(count)]
+        executor = self.executor(queue.folder)
+        try:
+            with executor.batch():
+                started = [executor.submit(job) for job in jobs]
+        except (FileNotFoundError, RuntimeError, subprocess.CalledProcessError) as error:
+            raise ValueError(
+                f"executor slurm: no job could be submitted ({_first_line(error)}). Is sbatch here?"
+            ) from None
+        return [_SlurmJob(job.name, one) for job, one in zip(jobs, started)]
+
+    def executor(self, folder: Path) -> Any:
+        """submitit's executor, with its logs beside the folder's state."""
+        try:
+            import submitit
+        except ImportError:
+            raise ValueError(
+                "executor slurm: submitit is not installed. `pip install 'isoflop[slurm]'` brings it."
+            ) from None
+        try:
+            executor = submitit.AutoExecutor(folder=folder / STATE / "slurm", cluster=self.cluster)
+        except RuntimeError as error:
+            raise ValueError(f"executor slurm: no Slurm here ({_first_line(error)}).") from None
+        executor.update_parameters(name="scaling", slurm_array_parallelism=self.devices, **self.options)
+        return executor
+
+
+@dataclass
+class _SlurmJob(Started):
+    name: str
+    job: Any
+
+    def ended(self) -> Ending | None:
+        """See `Started`: only a job that failed by itself counts against its cell."""
+        if not self.job.done():
+            return None
+        try:
+            return Ending(*self.job.result())
+        except Exception as error:
+            own = self.job.state in ("FAILED", "OUT_OF_MEMORY", "FINISHED", "INTERRUPTED")
+            return Ending(None, f"{self.job.state}: {_first_line(error)}", preempted=not own)
+
+    def ask_to_stop(self) -> None:
+        """Nothing to do for a running job: the queue's file is gone, and its worker stops."""
+
+    def stop(self, seconds: float) -> None:
+        """See `Started`; a job that still waits is cancelled."""
+        until = time.monotonic() + seconds
+        while not self.job.done() and self.job.state not in ("PENDING", "UNKNOWN") and time.monotonic() < until:
+            time.sleep(0.5)
+        if not self.job.done():
+            self.job.cancel()
+
+
+class SlurmWork:
+    """One job: a worker, which at the time limit keeps its state before the job is put into the queue again."""
+
+    def __init__(self, queue: str, name: str) -> None:
+        self.queue, self.name = queue, name
+        self.process: subprocess.Popen | None = None
+
+    def __call__(self) -> tuple[int, str]:
+        """How the worker ended."""
+        self.process = start_worker(self.queue, self.name)
+        return ended_worker(self.process)
+
+    def checkpoint(self) -> Any:
+        """What submitit runs on its warning: stop the worker cleanly, then go on in a job like this one."""
+        import submitit
+
+        if self.process:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait()
+        return submitit.helpers.DelayedSubmission(SlurmWork(self.queue, self.name))
+
+
+def run_worker(queue: str, name: str) -> tuple[int, str]:
+    """A worker in a process of its own, which stops cleanly when this one dies; its exit status and last words."""
+    return ended_worker(start_worker(queue, name))
+
+
+def start_worker(queue: str, name: str) -> subprocess.Popen:
+    """The process of a worker."""
+    command = [sys.executable, "-m", "scaling.training.worker", queue, name]
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=worker_environment(),
+    )
+
+
+def ended_worker(process: subprocess.Popen) -> tuple[int, str]:
+    """Wait for a worker: its exit status and last words."""
+    assert process.stderr
+    words = [line.strip() for line in process.stderr if line.strip()]
+    return process.wait(), words[-1] if words else ""
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
