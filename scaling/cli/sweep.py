@@ -2,7 +2,13 @@
 
 GRID is a grid.toml, or a folder that holds one: isoFLOP budgets, the sizes trained at each, seeds and a corpus. Every run is
 written to OUT as one JSON record when it ends, whole or not at all, so an interrupted sweep goes on where it
-stopped: give the same command again. A run that diverges is recorded as failed, with its reason, and the sweep goes on.
+stopped: give the same command again. A run that diverges, or fails three times, is recorded as failed, with its reason, and the
+sweep goes on. Several of these commands may work on one OUT at once, on any machines that share it: no cell is trained twice.
+
+--executor ray[:ADDRESS] starts the workers on a Ray cluster, slurm[:KEY=VALUE,...] as Slurm jobs with submitit's options
+(slurm:timeout_min=240,gpus_per_node=1,slurm_partition=gpu). OUT and the corpus' cache (SCALING_CACHE) must then be shared.
+--only takes conditions that must all hold: N<1e6, C=1e12, D/N>20, seed=0, id=..., or any field of the shape or recipe.
+Exit status 3 says that cells failed; 130 that the sweep was stopped, by Ctrl-C, SIGTERM, --max-hours or --max-flops.
 
 A grid.toml:
   corpus = "python"             # or the path of a text file or folder
@@ -14,8 +20,12 @@ A grid.toml:
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +36,14 @@ from scaling.cli.progress import sweep_display
 if TYPE_CHECKING:
     from scaling.grid import RunSpec
     from scaling.runs import Run
-    from scaling.training.sweep import Plan
+    from scaling.training.sweep import Plan, Status
 
 EXAMPLES = """\
 examples:
   scaling sweep grid.toml --out runs/mine --dry-run   # the cells, their FLOPs, the time they would take here
   scaling sweep grid.toml --out runs/mine
+  scaling sweep grid.toml --out runs/mine --only "N<1e5,seed=0" --max-hours 8
+  scaling sweep grid.toml --out /shared/mine --executor slurm:timeout_min=240,gpus_per_node=1 --devices 16
   scaling fit runs/mine
 """
 
@@ -41,46 +53,138 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("grid", metavar="GRID", help="a grid.toml, or a folder with one")
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder of the records (the grid's own, or runs/NAME)")
     parser.add_argument("--dry-run", action="store_true", help="print the cells, FLOPs and time; train nothing")
-    parser.add_argument("--processes", type=int, metavar="N", help="runs trained at once (on CPU one a core)")
+    parser.add_argument(
+        "--executor", default="local", metavar="NAME", help="local, ray[:ADDRESS] or slurm[:KEY=VALUE,...]"
+    )
+    parser.add_argument(
+        "--devices", "--processes", type=int, metavar="N", help="workers at once, one a core or accelerator"
+    )
+    parser.add_argument("--only", metavar="CONDITIONS", help='train these cells alone, e.g. "N<1e6,seed=0"')
+    parser.add_argument("--max-hours", type=float, metavar="H", help="stop cleanly after so long")
+    parser.add_argument(
+        "--max-flops", type=float, metavar="C", help="train the cheapest cells that take so much together"
+    )
+    parser.add_argument("--retry-failed", action="store_true", help="train the cells that failed again")
+    parser.add_argument("--usd-per-hour", type=float, metavar="X", help="price of a device, for --dry-run")
+    parser.add_argument("--watts", type=float, metavar="X", help="draw of a device, for --dry-run")
 
 
 def run(args: argparse.Namespace) -> int | None:
     """Plan, train, and print the table of runs."""
     from scaling.grid import Grid
     from scaling.training import sweep as sweeps
-    from scaling.training.executors import Local
+    from scaling.workflows import design_warning
 
-    if args.processes is not None and args.processes < 1:
-        raise ValueError(f"--processes {args.processes}: needed at least 1.")
+    for flag in ("devices", "max_hours", "max_flops"):
+        value = getattr(args, flag)
+        if value is not None and value <= 0:
+            raise ValueError(f"--{flag.replace('_', '-')} {value:g}: needed a number above 0.")
     grid = Grid.read(args.grid)
     out = args.out or (Path(args.grid) if Path(args.grid).is_dir() else Path("runs") / grid.name)
-    executor = Local(args.processes)
+    executor = executor_of(args.executor, args.devices)
     todo = sweeps.plan(grid, out)
-    _warn(todo.warnings)
+    if args.retry_failed and not args.dry_run:
+        todo = sweeps.retry_failed(todo)
+    if args.only:
+        todo = todo.only(args.only)
+    if args.max_flops:
+        todo = todo.within(args.max_flops)
+    doubts = design_warning(todo)
+    _warn([*todo.warnings, *([doubts] if doubts else [])])
     if args.dry_run:
-        seconds = sweeps.estimate_seconds(todo, executor)
-        if args.json:
-            return emit_json(
-                {**_summary(todo), "seconds": seconds, "cells": [_cell(spec, todo) for spec in todo.specs]}
-            )
-        _print_cells(todo)
-        print(
-            f"{len(todo.missing)} of {len(todo.specs)} cells to train, {todo.flops:.3g} FLOPs, about {duration(seconds)} here "
-            f"with {executor.workers} at once. Nothing was trained."
-        )
-        return None
+        return _dry_run(todo, args)
+    again = f"`scaling sweep {args.grid} --out {out}`"
     try:
-        with sweep_display() as show:
-            done = sweeps.sweep(grid, out, executor, show)
-    except KeyboardInterrupt:
+        with sweep_display() as show, _sigterm_as_ctrl_c():
+            done = sweeps.carry_out(todo, executor, _until(args.max_hours, show))
+    except KeyboardInterrupt as why:
         left = len(sweeps.plan(grid, out).missing)
-        where = f"`scaling sweep {args.grid} --out {out}`"
-        raise KeyboardInterrupt(f"stopped with {left} of {len(todo.specs)} cells left; {where} goes on.") from None
+        raise KeyboardInterrupt(
+            f"{why or 'stopped'} with {left} of {len(todo.specs)} cells left; {again} goes on."
+        ) from None
     if args.json:
         emit_json({**_summary(done), "runs": [_row(run) for run in done.records.values()]})
     else:
         print_runs(done)
+    left = len(done.specs) - len(done.records)
+    if left and args.max_flops:
+        raise KeyboardInterrupt(f"stopped at --max-flops with {left} of {len(done.specs)} cells left; {again} goes on.")
     return EXIT_FAILED_CELLS if done.failed else None
+
+
+def executor_of(name: str, devices: int | None) -> Any:
+    """The executor that a flag names. Raises ValueError for one that is unknown."""
+    from scaling.training.executors import Local, Ray, Slurm
+
+    kind, _, rest = name.partition(":")
+    if kind == "local" and not rest:
+        return Local(devices)
+    if kind == "ray":
+        return Ray(address=rest or None, devices=devices)
+    if kind == "slurm":
+        pairs = [pair.partition("=") for pair in rest.split(",") if pair]
+        if not all(key and value for key, _, value in pairs):
+            raise ValueError(
+                f"--executor {name!r}: needed slurm:KEY=VALUE,..., e.g. slurm:timeout_min=240,gpus_per_node=1."
+            )
+        options = {key: int(value) if value.isdigit() else value for key, _, value in pairs}
+        return Slurm(devices=devices or Slurm.devices, options=options)
+    raise ValueError(f"--executor {name!r}: needed local, ray[:ADDRESS] or slurm[:KEY=VALUE,...].")
+
+
+def _until(hours: float | None, show: Callable[[Status], None]) -> Callable[[Status], None]:
+    """`show`, which also ends the sweep when its time is over."""
+    begin = time.monotonic()
+
+    def watch(status: Status) -> None:
+        show(status)
+        if hours is not None and time.monotonic() - begin > 3600 * hours and status.done + status.failed < status.total:
+            raise KeyboardInterrupt("stopped at --max-hours")
+
+    return watch
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM stops as cleanly as Ctrl-C while the block runs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _dry_run(todo: Plan, args: argparse.Namespace) -> None:
+    """Print the cells, what they take and what that costs."""
+    from scaling.training import sweep as sweeps
+    from scaling.training.executors import Local
+    from scaling.workflows import sweep_cost
+
+    local = Local(args.devices)
+    seconds = sweeps.estimate_seconds(todo, local)
+    cost = sweep_cost(seconds, local.workers, usd_per_hour=args.usd_per_hour, watts=args.watts)
+    spent = {"seconds": seconds, "memory_bytes": todo.memory_bytes, "usd": cost.usd, "kwh": cost.kwh,
+             "share_of_single": todo.share_of_single}  # fmt: skip
+    if args.json:
+        return emit_json({**_summary(todo), **spent, "cells": [_cell(spec, todo) for spec in todo.specs]})
+    _print_cells(todo)
+    if todo.share_of_single < 0.995:
+        print(f"Branches share their trunks: {todo.share_of_single:.0%} of the FLOPs of one run a cell.")
+    price = [f"${cost.usd:,.2f}"] if cost.usd is not None else []
+    price += [f"{cost.kwh:.3g} kWh"] if cost.kwh is not None else []
+    print(
+        f"{len(todo.missing)} of {len(todo.specs)} cells to train, {todo.flops:.3g} FLOPs, at most "
+        f"{todo.memory_bytes / 2**20:,.0f} MiB a run, about {duration(seconds)} here with {local.workers} at once"
+        f"{''.join(f', {each}' for each in price)}. Nothing was trained."
+    )
+    return None
 
 
 def print_runs(plan: Plan) -> None:

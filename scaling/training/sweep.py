@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scaling.grid import Grid, IsoFlop, RunSpec
+from scaling.grid import EVAL_TOKENS, Grid, IsoFlop, RunSpec
 from scaling.recipe import FEW_STEPS, Recipe
 from scaling.runs import Run, record_paths, to_json, write_whole
 from scaling.shape import Shape
@@ -105,6 +105,12 @@ class Plan:
                 f"{len(few)} of {len(self.specs)} cells take fewer than {FEW_STEPS} steps (N = {worst.shape.N:,}: "
                 f"{worst.steps}): their batch is too large for their tokens, which favours small N."
             )
+        if self.grid.eval_tokens < EVAL_TOKENS:
+            said.append(
+                f"{self.grid.eval_tokens:,} held-out tokens: a loss' standard error is about "
+                f"{math.sqrt(EVAL_TOKENS / self.grid.eval_tokens):.1f} times that of the {EVAL_TOKENS:,} that keep it under a tenth of a "
+                "valley's depth."
+            )
         repeated = [epochs for spec in self.specs if (epochs := self._epochs(spec)) > 1]
         if repeated:
             said.append(
@@ -118,9 +124,10 @@ class Plan:
         return self.corpus.epochs(spec.tokens, spec.shape.context) if self.corpus else 0.0
 
 
-def plan(grid: Grid, folder: str | Path) -> Plan:
+def plan(grid: Grid, folder: str | Path, *, text: bool = True) -> Plan:
     """The plan of a grid into a folder: the corpus that its runs were begun on, and the records at hand.
 
+    Without `text` a folder that was begun is only looked at, and its corpus not opened.
     Raises ValueError for a folder that belongs to another grid, a damaged record, a corpus that cannot be read or
     has changed, a run that needs more tokens than the grid's epochs allow, and a size that cannot be built.
     """
@@ -130,7 +137,7 @@ def plan(grid: Grid, folder: str | Path) -> Plan:
     _require_same(folder / "grid.toml", grid)
     digest, corpus = _digest_begun(folder), None
     if digest is None:
-        corpus = Corpus.of(grid.corpus)
+        corpus = Corpus.of(grid.corpus, **grid.data)
         digest = corpus.digest
     specs = grid.specs(digest)
     records = {path.stem: Run.read(path) for path in record_paths(folder)}
@@ -139,15 +146,24 @@ def plan(grid: Grid, folder: str | Path) -> Plan:
     _require_no_twins(folder, specs, strangers)
     own = {id: run for id, run in records.items() if id in wanted}
     missing = [spec for spec in specs if spec.id not in own]
-    if missing and corpus is None:
-        corpus = Corpus.of_digest(digest, grid.corpus)
+    if missing and corpus is None and text:
+        corpus = Corpus.of_digest(digest, grid.corpus, **grid.data)
     if missing and corpus:
         _require_enough_text(grid, corpus, missing)
     return Plan(grid, folder, digest, corpus, specs, own, len(strangers))
 
 
 def _require_enough_text(grid: Grid, corpus: Corpus, specs: Sequence[RunSpec]) -> None:
-    corpus.evaluation(grid.eval_tokens, specs[0].shape.context)
+    for shape in {spec.shape.context: spec.shape for spec in specs}.values():
+        corpus.evaluation(grid.eval_tokens, shape.context)
+        for name in corpus.heldouts:
+            corpus.further(name, grid.eval_tokens, shape.context)
+    small = min((spec.shape for spec in specs), key=lambda shape: shape.vocab)
+    if corpus.vocab > small.vocab:
+        raise ValueError(
+            f"corpus {corpus.name!r} has {corpus.vocab:,} token ids, and the grid's sizes a vocabulary of {small.vocab:,}. "
+            f"Set vocab = {corpus.vocab}."
+        )
     for spec in specs:
         epochs = corpus.epochs(spec.tokens, spec.shape.context)
         if epochs > grid.epochs:
