@@ -16,6 +16,7 @@ from scaling.cli import EXIT_FAILED_CELLS, emit_json
 from scaling.cli._tables import duration, print_pairs, print_table
 
 if TYPE_CHECKING:
+    from scaling.grid import RunSpec
     from scaling.training.sweep import Plan
 
 EXAMPLES = """\
@@ -64,21 +65,18 @@ def _look(folder: Path) -> tuple[Plan, dict[str, Any]]:
     kept = folder / STATE / "checkpoints"
     begun = {path.name for path in kept.iterdir()} if kept.exists() else set()
     running = {now.spec.id: now for now in status.now.values()}
-    cells = (
-        (spec, {"id": spec.id, "N": spec.shape.N, "D": spec.tokens, "C": spec.C, "seed": spec.seed})
-        for spec in found.missing
-    )
     left = [
-        {**cell, "begun": spec.id in begun or spec.trunk in begun, "running": spec.id in running}
-        for spec, cell in cells
+        {**_row(spec), "begun": spec.id in begun or spec.trunk in begun, "running": spec.id in running}
+        for spec in found.missing
     ]
     return found, {
         "total": len(found.specs),
         "done": len(found.records) - len(found.failed),
         "failed": [{"id": run.id, "N": run.N, "D": run.D, "C": run.C, "reason": run.reason} for run in found.failed],
         "running": [
-            {"id": now.spec.id, "N": now.spec.shape.N, "C": now.spec.C, "step": now.step, "steps": now.spec.steps, "loss": now.loss,
-             "seconds": now.seconds, "where": now.where} for now in running.values()
+            {**_row(now.spec), "step": now.step, "steps": now.spec.steps, "loss": now.loss, "seconds": now.seconds,
+             "where": now.where}
+            for now in running.values()
         ],
         "left": left,
         "flops_done": sum(run.C for run in found.records.values() if run.status == "done"),
@@ -86,6 +84,10 @@ def _look(folder: Path) -> tuple[Plan, dict[str, Any]]:
         "seconds_left": status.seconds_left,
         "warnings": list(found.warnings),
     }  # fmt: skip
+
+
+def _row(spec: RunSpec) -> dict[str, Any]:
+    return {"id": spec.id, "N": spec.shape.N, "D": spec.tokens, "C": spec.C, "seed": spec.seed}
 
 
 def _show(found: Plan, state: dict[str, Any]) -> None:
