@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test slow lint clean
+.PHONY: quickstart test slow lint report docs notebooks clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/scaling quickstart
@@ -21,6 +21,18 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# Every figure and page as PNG, in a real chromium, at desktop and phone widths, to look at: build/report/.
+report: $(INSTALLED)
+	$(BIN)/python benchmarks/report.py build/report
+
+# The guides, the notebooks and the reference as pages, docs/_build/; a warning is an error.
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
+# Run the notebooks again and keep what they show. The published tables come from SCALING_DATA, or are fetched.
+notebooks: $(INSTALLED)
+	cd notebooks && ../$(BIN)/jupyter execute --inplace *.ipynb
 
 $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found; set PYTHON=/path/to/it." >&2; exit 1; }

@@ -1,11 +1,15 @@
 """What every test shares: strict jax, and where the published run tables are."""
 
 import os
+import re
+import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+
+ROOT = Path(__file__).parents[1]
 
 # One core a test process: two processes of two threads each on two cores are many times slower than two of one.
 if hasattr(os, "sched_setaffinity") and (worker := os.environ.get("PYTEST_XDIST_WORKER")):
@@ -55,3 +59,24 @@ def corpus(text_folder, own_cache):
     from scaling.training.corpus import Corpus
 
     return Corpus.of(str(text_folder))
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """A reader's folder: the committed runs and fits, a table of their own, some text."""
+    for name in ("runs", "fits"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    rng = np.random.default_rng(0)
+    size, seen = np.repeat([1e6, 3e6, 1e7, 3e7], 4), np.tile([1e8, 3e8, 1e9, 3e9], 4)
+    final = (1.7 + 400 / size**0.34 + 410 / seen**0.28) * np.exp(0.002 * rng.standard_normal(16))
+    rows = "\n".join(f"{N:.0f},{D:.0f},{loss:.5f}" for N, D, loss in zip(size, seen, final))
+    (tmp_path / "my_runs.csv").write_text(f"size,seen,final\n{rows}\n")
+    grid = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert grid
+    (tmp_path / "grid.toml").write_text(grid[1])
+    (tmp_path / "my_text").mkdir()
+    for number in range(100):
+        words = " ".join(str(n) for n in rng.integers(0, 10_000, 800))
+        (tmp_path / "my_text" / f"{number}.txt").write_text(words)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -8,7 +8,6 @@ import sys
 from importlib.metadata import metadata
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from scaling.cli import main
@@ -16,31 +15,11 @@ from scaling.cli import main
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", README, re.S)
-GRID = re.search(r"```toml\n(.*?)```", README, re.S).group(1)
 COMMANDS = [block.splitlines() for kind, block in BLOCKS if kind == "sh" and block.startswith("scaling ")]
 SNIPPETS = [block for kind, block in BLOCKS if kind == "python"]
 
 #: Blocks that install; each is run by a test below, or by `.ci/run` itself.
 INSTALLS = ("make quickstart", "python3 -m venv", "uv venv")
-
-
-@pytest.fixture
-def reader(tmp_path, monkeypatch):
-    """A reader's folder: the committed runs and fits, a table of their own, some text."""
-    for name in ("runs", "fits"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    rng = np.random.default_rng(0)
-    size, seen = np.repeat([1e6, 3e6, 1e7, 3e7], 4), np.tile([1e8, 3e8, 1e9, 3e9], 4)
-    final = (1.7 + 400 / size**0.34 + 410 / seen**0.28) * np.exp(0.002 * rng.standard_normal(16))
-    rows = "\n".join(f"{N:.0f},{D:.0f},{loss:.5f}" for N, D, loss in zip(size, seen, final))
-    (tmp_path / "my_runs.csv").write_text(f"size,seen,final\n{rows}\n")
-    (tmp_path / "grid.toml").write_text(GRID)
-    (tmp_path / "my_text").mkdir()
-    for number in range(100):
-        words = " ".join(str(n) for n in rng.integers(0, 10_000, 800))
-        (tmp_path / "my_text" / f"{number}.txt").write_text(words)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_the_readme_is_short_and_its_blocks_are_known():
