@@ -245,6 +245,23 @@ def test_efficiency_counts_every_clock(tmp_path):
     assert "evaluating was not clocked in 1 of 2 runs" in report.obtained["device_hours"]
 
 
+def test_efficiency_takes_measured_energy_and_what_a_shared_trunk_cost(tmp_path):
+    """A meter beats an estimate, over two devices hours count twice, and a branch counts what it added."""
+    first, second = record(tmp_path, 0, 2.0, 1800.0), record(tmp_path, 1, 1.9, 3600.0)
+    metered = {"energy_kwh": 0.3, "energy_how": "measured: NVML", "devices": 2, "flops_spent": first.C // 4}
+    replace(first, **metered).write(tmp_path)
+    replace(second, energy_kwh=9.0, energy_how="estimated: power x time").write(tmp_path)
+    rates = Rates.of(None, watts=100, pue=1.2, g_per_kwh=500)
+    report = efficiency(tmp_path, rates)
+    assert report.total["device_hours"] == pytest.approx(2.0)
+    assert report.total["C"] == first.C // 4 + second.C
+    assert report.total["kwh"] == pytest.approx(0.3 * 1.2 + 0.1 * 1.2)
+    assert report.total["kg_co2e"] == pytest.approx(0.5 * report.total["kwh"])
+    assert "measured: NVML, x server factor x PUE (1 of 2 runs)" in report.obtained["kwh"]
+    assert "1 runs share a trunk" in report.obtained["C"]
+    assert efficiency(tmp_path, Rates.of(None, pue=1.2)).total["kwh"] == pytest.approx((0.3 + 9.0) * 1.2)
+
+
 def test_efficiency_without_a_clock_has_no_total(tmp_path):
     record(tmp_path, 0, 2.0, 3600.0)
     record(tmp_path, 2, None, None, "failed")

@@ -5,8 +5,9 @@ Schwartz et al. 2020, "Green AI", ask that a result stands beside the work that 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,11 @@ PARTS = {"training": "seconds", "compiling": "compile_seconds", "evaluating": "e
 
 @dataclass(frozen=True)
 class RunCost:
-    """What one run used: its FLOPs, and device-hours measured or, where no clock was kept, missing."""
+    """What one run used: its FLOPs, and device-hours measured or, where no clock was kept, missing.
+
+    `C` is what it takes to train it alone; `flops_spent` what it took here, where a trunk was shared with siblings.
+    `energy` says how its kWh were obtained, None where they are not known.
+    """
 
     id: str
     status: str
@@ -36,6 +41,8 @@ class RunCost:
     loss: float | None
     cost: Cost | None
     hours: dict[str, float | None]
+    flops_spent: int
+    energy: str | None = None
 
     def axis(self, name: str) -> float | None:
         """One of AXES; None where not known."""
@@ -115,7 +122,7 @@ def efficiency(path: str | Path, rates: Rates) -> Efficiency:
         runs=runs,
         **{name: _total(group) for name, group in groups.items()},
         hours={part: _known_sum(run.hours[part] for run in runs) for part in PARTS},
-        obtained=_obtained(records, rates),
+        obtained=_obtained(records, runs, rates),
         fronts={axis: pareto(groups["done"], axis) for axis in AXES},
         rates=rates,
     )
@@ -133,10 +140,34 @@ def pareto(runs: Sequence[RunCost], axis: str) -> tuple[str, ...]:
 
 
 def _run_cost(record: Run, rates: Rates) -> RunCost:
-    hours = {part: None if (clock := getattr(record, name)) is None else clock / 3600 for part, name in PARTS.items()}
+    clocks = {part: getattr(record, name) for part, name in PARTS.items()}
+    hours = {part: None if clock is None else clock * record.devices / 3600 for part, clock in clocks.items()}
     whole = None if hours["training"] is None else _known_sum(hours.values())
-    spent = of_hours(rates, whole, flops=float(record.C)) if whole else None
-    return RunCost(record.id, record.status, record.N, record.D, record.C, record.loss, spent, hours)
+    spent_flops = record.C if record.flops_spent is None else record.flops_spent
+    spent = of_hours(rates, whole, flops=float(spent_flops)) if whole else None
+    energy = None if spent is None or spent.kwh is None else "estimated: hours x average watts x server factor x PUE"
+    if spent is not None and record.energy_kwh is not None and _trusted(record, rates):
+        spent, energy = _metered(spent, record.energy_kwh), f"{record.energy_how or 'recorded'}, x server factor x PUE"
+    return RunCost(
+        record.id, record.status, record.N, record.D, record.C, record.loss, spent, hours, spent_flops, energy
+    )
+
+
+def _trusted(record: Run, rates: Rates) -> bool:
+    """A record's energy counts where it was measured, or where the rates know no power to estimate it with."""
+    return rates.watts is None or (record.energy_how or "").startswith("measured")
+
+
+def _metered(spent: Cost, device_kwh: float) -> Cost:
+    """The cost with its energy as the device's own meter read it, at the facility's: x server factor x PUE."""
+    rates = spent.rates
+    kwh = device_kwh * rates.server_factor * rates.pue
+    idle = spent.device_hours * rates.idle_kwh_per_hour
+    operational = None if rates.g_per_kwh is None else kwh * rates.g_per_kwh / 1000
+    standing = 0.0 if rates.g_per_kwh is None else idle * rates.g_per_kwh / 1000
+    total = None if operational is None else operational + standing + (spent.kg_embodied or 0.0)
+    missing = {name: why for name, why in spent.missing.items() if name not in ("kwh", "kg_co2e")}
+    return replace(spent, kwh=kwh + idle, kg_operational=operational, kg_idle=standing, kg_co2e=total, missing=missing)
 
 
 def _known_sum(values: Iterable[float | None]) -> float | None:
@@ -149,12 +180,12 @@ def _total(runs: Sequence[RunCost]) -> dict[str, float | None]:
     """Sums over runs; None where any run's number is missing."""
     totals: dict[str, float | None] = {"runs": float(len(runs))}
     for axis in AXES:
-        values = [run.axis(axis) for run in runs]
+        values = [float(run.flops_spent) if axis == "C" else run.axis(axis) for run in runs]
         totals[axis] = None if any(value is None for value in values) else float(sum(filter(None, values)))
     return totals
 
 
-def _obtained(records: Sequence[Run], rates: Rates) -> dict[str, str]:
+def _obtained(records: Sequence[Run], runs: Sequence[RunCost], rates: Rates) -> dict[str, str]:
     unclocked = [record.id for record in records if record.seconds is None]
     hours = f"measured: each record's own clocks of {', '.join(PARTS)}, added up"
     for part in ("compiling", "evaluating"):
@@ -163,11 +194,17 @@ def _obtained(records: Sequence[Run], rates: Rates) -> dict[str, str]:
             hours += f"; {part} was not clocked in {absent} of {len(records)} runs, where the hours are without it"
     if unclocked:
         hours += f"; missing for {len(unclocked)} of {len(records)} runs ({', '.join(unclocked[:3])}), so no total"
-    power = "missing: give --watts" if rates.watts is None else "estimated: hours x average watts x server factor x PUE"
+    ways = Counter(run.energy or "missing: give --watts" for run in runs)
+    power = "; ".join(way if len(ways) == 1 else f"{way} ({count} of {len(runs)} runs)" for way, count in ways.items())
+    unknown = all(run.energy is None for run in runs)
+    shared = sum(run.flops_spent != run.C for run in runs)
+    flops = "exact: counted from each run's shape and tokens (planned FLOPs of the failed runs)"
+    if shared:
+        flops += f"; {shared} runs share a trunk with siblings, and count what they added to it"
     return {
-        "C": "exact: counted from each run's shape and tokens (planned FLOPs of the failed runs)",
+        "C": flops,
         "device_hours": hours,
         "usd": "missing: give --usd-per-hour" if rates.usd_per_hour is None else "estimated: hours x price",
         "kwh": power,
-        "kg_co2e": power if rates.watts is None else "estimated: kWh x grid intensity",
+        "kg_co2e": power if unknown else "estimated: kWh x grid intensity",
     }
