@@ -2,14 +2,16 @@
 
     python benchmarks/report.py OUT        # writes OUT/*.png and OUT/report.json, prints the table
 
-300 planted runs and 4000 resamples. Figures are timed once imported, making and writing a PNG; the report is one page; the
-planner's slider is moved 200 times in a headless chromium, from its event to the picture drawn. Pages are pictured at
-1280 and 390 pixels width, on light and dark paper.
+300 planted runs and 4000 resamples. Figures are timed once imported, making and writing a PNG (of profiles and comparison
+without the fits that they show); the report is one page; the planner's slider is moved 200 times in a headless chromium, from
+its event to the picture drawn, under 6ND and under exact FLOPs. The report, and a page of every kind of figure at 3, 35 and 300
+runs, are pictured in chromium at 1280 and 390 pixels width, on light and dark paper, and the report is printed.
 """
 
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -17,14 +19,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import browser
 import numpy as np
 import planted
+import test_figures
 
 from scaling.planning.allocate import allocate
 from scaling.reporting import figures, report
+from scaling.reporting.report import vector, web
 from scaling.reporting.study import Study
 from scaling.runs import to_json
 
-#: Kinds that take a fit or data of their own to make; the rest of their time is not the figure's.
-APART = ("comparison", "profiles", "valleys")
+#: Kinds whose study makes fits of its own; what is timed is their drawing, from made-up ones.
+APART = ("comparison", "profiles", "valleys", "floor")
+#: Widths of a desktop and a phone, and heights that hold the whole page.
+SIZES = ((1280, 9000), (390, 12000))
 
 SLIDE = """<pre id="out"></pre><script>
 window.addEventListener("load", () => {
@@ -40,40 +46,66 @@ window.addEventListener("load", () => {
 </script>"""
 
 
+def gallery(n: int) -> str:
+    """A page of every kind of figure on n runs, as the report shows them."""
+    drawn = [f"<h2>{kind}</h2>{vector.inline_svg(draw(planted.runs(n)), kind, kind)}" for kind, draw in
+             test_figures.DRAW.items()]  # fmt: skip
+    css = web.asset("page.css")
+    return f"<!doctype html><style>{css}</style><main><figure>{'</figure><figure>'.join(drawn)}</figure></main>"
+
+
+def pictures(page: Path, out: Path) -> None:
+    """The page at each width, light and dark."""
+    for width, height in SIZES:
+        frame = out / "frame.html"
+        frame.write_text(
+            f'<!doctype html><meta name="color-scheme" content="light dark"><body style="margin:0"><iframe src="{page.name}" '
+            f'style="border:0;width:{width}px;height:{height}px">'
+        )
+        for theme in ("light", "dark"):
+            browser.picture(
+                frame, out, max(width, 500), height, f"{page.stem}-{width}-{theme}.png", dark=theme == "dark"
+            )
+
+
+def slid(study: Study, out: Path) -> dict[str, float]:
+    """Milliseconds that a move of the planner's slider takes: median, 99% and most of 200."""
+    played = out / "slide.html"
+    played.write_text(web.page(study).replace("</main>", SLIDE + "</main>"))
+    slides = json.loads(browser.said(played, out))
+    return {q: round(float(np.quantile(slides, p)), 2) for q, p in (("median", 0.5), ("99%", 0.99), ("most", 1))}
+
+
 def main(out: Path) -> None:
+    """Measure, draw, write."""
     out.mkdir(parents=True, exist_ok=True)
     runs, fit = planted.runs(300), planted.fitted(300, 4000)
     study = Study(runs, [fit], [allocate(fit, flops=10 * float(runs.C.max()))])
     figures.encode(figures.isoflop(runs), "png")
     seconds = {}
     for name, kind in figures.KINDS.items():
-        if name not in APART:
-            begin = time.perf_counter()
-            figures.save(kind.of(study), out / f"{name}.png")
-            seconds[name] = time.perf_counter() - begin
+        begin = time.perf_counter()
+        figure = test_figures.DRAW[name](runs) if name in APART else kind.of(study)
+        figures.save(figure, out / f"{name}.png")
+        seconds[name] = time.perf_counter() - begin
     begin = time.perf_counter()
     page = report.html(Study(runs, [fit], study.allocations), out / "report.html")
     whole = time.perf_counter() - begin
-    played = out / "slide.html"
-    played.write_text(page.read_text().replace("</main>", SLIDE + "</main>"))
-    slides = json.loads(browser.said(played, out))
-    for width, height in ((1280, 2400), (390, 3600)):
-        frame = out / "frame.html"
-        frame.write_text(
-            f'<!doctype html><body style="margin:0"><iframe src="report.html" style="border:0;width:{width}px;height:{height}px">'
-        )
-        browser.picture(frame, out, max(width, 500), height, f"page-{width}.png")
+    exact = replace(fit, flops="exact", source="")
     found = {
         "figure_seconds": {name: round(value, 3) for name, value in seconds.items()},
         "report_seconds": round(whole, 2),
         "report_megabytes": round(page.stat().st_size / 1e6, 3),
-        "slider_milliseconds": {
-            q: round(float(np.quantile(slides, p)), 2) for q, p in (("median", 0.5), ("99%", 0.99), ("most", 1))
-        },
+        "slider_milliseconds": {"6ND": slid(study, out), "exact": slid(Study(runs, [exact]), out)},
     }
     (out / "report.json").write_text(to_json(found))
-    print(to_json(found))
+    print(to_json(found), flush=True)
+    for n in (3, 35, 300):
+        (out / f"figures-{n}.html").write_text(gallery(n))
+        pictures(out / f"figures-{n}.html", out)
+    pictures(page, out)
+    browser.printed(page, out, "report.pdf")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "benchmarks/out"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "build/report"))

@@ -47,8 +47,16 @@ def said(page: Path, folder: Path) -> str:
     return unescape(found[1])
 
 
-def picture(page: Path, folder: Path, width: int, height: int, name: str = "page.png") -> Path:
-    """A PNG of the page at this size."""
+def picture(page: Path, folder: Path, width: int, height: int, name: str = "page.png", *, dark: bool = False) -> Path:
+    """A PNG of the page at this size, for a reader who prefers light paper or dark."""
     path = folder / name
-    _run(page, folder, f"--window-size={width},{height}", "--virtual-time-budget=3000", f"--screenshot={path}")
+    theme = ["--blink-settings=preferredColorScheme=0"] if dark else []
+    _run(page, folder, f"--window-size={width},{height}", "--virtual-time-budget=3000", f"--screenshot={path}", *theme)
+    return path
+
+
+def printed(page: Path, folder: Path, name: str = "page.pdf") -> Path:
+    """The page as it is printed."""
+    path = folder / name
+    _run(page, folder, "--virtual-time-budget=3000", "--no-pdf-header-footer", f"--print-to-pdf={path}")
     return path

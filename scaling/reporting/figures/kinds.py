@@ -21,6 +21,14 @@ def _profiles(study: Study) -> Figure:
     return profiles(study.profiles, study.fit.law.params)
 
 
+def _comparison(study: Study) -> Figure:
+    try:
+        found = study.comparison
+    except ValueError as error:  # FitError is one
+        return missing("No laws to compare on these runs.", str(error))
+    return comparison(found)
+
+
 def _floor(study: Study) -> Figure:
     if study.floor is None or not study.floored:
         return missing(
@@ -108,7 +116,7 @@ KINDS: dict[str, Kind] = {
         "The share of the compute that still counts when a model k times the best size is trained.",
     ),
     "comparison": Kind(
-        lambda s: comparison(s.comparison),
+        _comparison,
         False,
         "How well each law predicts budgets that it was not fitted to, and which laws these runs cannot tell apart.",
     ),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -111,10 +112,12 @@ def training_curves(runs: Runs, approach1: Frontier | None = None) -> Figure:
         )
     figure, [[axes]] = style.panels(width=6.8, height=4.3)
     position = style.log_position(runs.N)
+    lines = []
     for row, curve in rows:
         curve = curve[np.unique(np.geomspace(1, len(curve), MOST_POINTS).astype(int)) - 1]
-        spent = runs.C[row] * curve[:, 0] / runs.D[row]
-        axes.plot(spent, curve[:, 1], color=style.ramp(position[row]), lw=0.9, alpha=0.9 if len(rows) < 60 else 0.4)
+        lines.append(np.stack([runs.C[row] * curve[:, 0] / runs.D[row], curve[:, 1]], -1))
+    hues = [style.ramp(position[row]) for row, _ in rows]
+    axes.add_collection(LineCollection(lines, colors=hues, linewidths=0.9, alpha=0.9 if len(rows) < 60 else 0.4))
     axes.plot(runs.C, runs.loss, "o", ms=3, color=style.ink(), zorder=3, label="held-out loss at the end")
     if approach1 is not None:
         envelope = np.array([(v.C, v.loss if v.kept else np.nan) for v in approach1.vertices], float)

@@ -110,8 +110,17 @@ def _written(block: Block) -> str:
 
 def _table(table: Table) -> str:
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.head)
-    rows = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    rows = "\n".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in table.rows)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.caption)}"><table>'
         f"<caption>{escape(table.caption)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
     )
+
+
+#: Cells of at most this many characters are kept on one line: a number is not broken at the sign of its exponent.
+SHORT = 12
+
+
+def _cell(text: str) -> str:
+    whole = ' class="whole"' if len(text) <= SHORT else ""
+    return f"<td{whole}>{escape(text)}</td>"

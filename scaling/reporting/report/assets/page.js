@@ -8,7 +8,7 @@
     facts.draws = new Float64Array(bytes.buffer);
   }
   /* While a slider moves, a part of the draws answers at once; all of them follow when it rests. */
-  const QUICK = 1000, PICTURE = 200;
+  const QUICK = 500, PICTURE = 100;
   const all = facts.draws && Planner.columns(facts);
   const quick = facts.draws && Planner.columns(facts, QUICK), few = facts.draws && Planner.columns(facts, PICTURE);
 
@@ -141,7 +141,10 @@
   }
 
   /* --- the picture --------------------------------------------------------------------------------------------- */
-  const POINTS = 97, colour = (name) => getComputedStyle(document.body).getPropertyValue("--canvas-" + name).trim();
+  const POINTS = 97;
+  /* The canvas' colours, asked of the page once a theme: asking makes the browser lay out anew. */
+  let colours = {};
+  const colour = (name) => (colours[name] ||= getComputedStyle(document.body).getPropertyValue("--canvas-" + name).trim());
   const sizesRun = facts.runs.map((run) => run[0]), lossesRun = facts.runs.map((run) => run[2]).sort((a, b) => a - b);
   const ordinary = lossesRun[Math.floor(0.95 * (lossesRun.length - 1))];
   /* The law's curve at each trained budget, through the sizes that it was trained at. */
@@ -318,7 +321,7 @@
     $(id).addEventListener("input", update);
   }
   new ResizeObserver(() => { if (chart) chart.setSize({ width: $("chart").clientWidth, height: 320 }); }).observe($("chart"));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { colours = {}; update(); });
   $("mfu-is").textContent = $("mfu").value + "%";
   $("plan").hidden = false;
   update();

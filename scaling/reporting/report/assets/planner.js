@@ -70,7 +70,9 @@ const Planner = (() => {
       for (let i = 0; i < 12; i++) {
         const blocks = block * Math.exp(power * d), rest = share * Math.exp(growth * d);
         slope = (power * blocks + growth * rest) / (blocks + rest);
-        d -= (Math.log(blocks + rest) - u) / slope;
+        const step = (Math.log(blocks + rest) - u) / slope;
+        d -= step;
+        if (Math.abs(step) < 1e-14) break;
       }
       const depth = Math.exp(d), w = width * Math.exp(growth * d);
       const parts = [12 * depth * w * w, vocab * w, depth * context * w], powers = [power, growth, 1 + growth];
@@ -96,7 +98,8 @@ const Planner = (() => {
       u = Math.log(saturate(N, Math.min(N, Math.exp(logFitting(law, unique))), law.r_n));
       v = Math.log(saturate(D, Math.min(D, unique), law.r_d));
     }
-    return law.E + (law.A * Math.exp(-law.alpha * u) + law.B * Math.exp(-law.beta * v)) ** law.k;
+    const excess = law.A * Math.exp(-law.alpha * u) + law.B * Math.exp(-law.beta * v);
+    return law.E + (law.k === 1 ? excess : excess ** law.k);
   }
 
   /* The problem that a wish poses: the FLOPs at hand, log D and its slope as functions of log N, and the cap on log N. */
@@ -144,7 +147,7 @@ const Planner = (() => {
   }
 
   /* log N of least loss for every bootstrap law and the FLOPs C [S] that it has: FLOPs a token are tabulated over log N. */
-  function bestOfDraws(asked, laws, C, centre) {
+  function bestOfDraws(asked, laws, C) {
     const { S, A, B, alpha, beta } = laws, found = new Float64Array(S);
     if (asked.facts.currency.flops === "6ND" && !asked.spared && !given(asked.unique)) {
       for (let s = 0; s < S; s++) {
@@ -153,22 +156,26 @@ const Planner = (() => {
       }
       return found;
     }
-    const table = tabulate(asked, centre), least = given(asked.unique) ? leastOnTable : balanceOnTable;
+    const table = tabulate(asked.facts.currency), least = given(asked.unique) ? leastOnTable : balanceOnTable;
     for (let s = 0; s < S; s++) found[s] = Math.min(asked.cap, least(asked, table, laws.each[s], C[s]));
     return found;
   }
 
-  const POINTS = 2049, REACH = 8;
+  const POINTS = 6001, tables = new WeakMap();
 
-  /* FLOPs a token, and the log of the slope of their log in log N, on an even grid of log N around `centre`. */
-  function tabulate(asked, centre) {
-    const u = new Float64Array(POINTS), flops = new Float64Array(POINTS), tilt = new Float64Array(POINTS);
-    for (let i = 0; i < POINTS; i++) {
-      u[i] = centre - REACH + 2 * REACH * i / (POINTS - 1);
-      const token = asked.token(u[i]);
-      flops[i] = Math.exp(token.log); tilt[i] = Math.log(token.slope);
+  /* FLOPs a token, and the log of the slope of their log in log N, on an even grid of log N: made once for a currency. */
+  function tabulate(currency) {
+    if (!tables.has(currency)) {
+      const u = new Float64Array(POINTS), flops = new Float64Array(POINTS), tilt = new Float64Array(POINTS);
+      const token = perToken(currency);
+      for (let i = 0; i < POINTS; i++) {
+        u[i] = LOWEST + (HIGHEST - LOWEST) * i / (POINTS - 1);
+        const { log, slope } = token(u[i]);
+        flops[i] = Math.exp(log); tilt[i] = Math.log(slope);
+      }
+      tables.set(currency, { u, flops, tilt });
     }
-    return { u, flops, tilt };
+    return tables.get(currency);
   }
 
   /* Where alpha A N^-alpha = beta B D^-beta (-d log D / d log N), found on the table and interpolated. */
@@ -269,7 +276,7 @@ const Planner = (() => {
     const { price, mfu } = varied || { price: one, mfu: one };
     const C = new Float64Array(S);
     for (let s = 0; s < S; s++) C[s] = varied ? affordable(hour, asked.budgets, price[s], mfu[s]).C : asked.C;
-    const sizes = bestOfDraws(asked, laws, C, u), found = {};
+    const sizes = bestOfDraws(asked, laws, C), found = {};
     for (const name of ["N", "D", "C", "loss", "tokens_per_parameter", "device_hours", "usd", "kwh", "kg_co2e"]) found[name] = new Float64Array(S);
     for (let s = 0; s < S; s++) {
       const N = Math.exp(sizes[s]), token = Math.exp(asked.token(sizes[s]).log), D = C[s] / token - asked.spared;
