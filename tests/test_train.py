@@ -9,18 +9,32 @@ import pytest
 from scaling.grid import RunSpec
 from scaling.recipe import Recipe
 from scaling.shape import Shape
-from scaling.training import train as training
-from scaling.training.train import Interrupted, learning_rates, train
+from scaling.training.train import (
+    Interrupted,
+    OutOfMemory,
+    checkpoint,
+    cost,
+    course,
+    evaluate,
+    evaluate_windows,
+    feed,
+    learning_rates,
+    programs,
+    schedule,
+    train,
+    train_branches,
+    train_many,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def short_chunks():
     """Chunks of two steps and checkpoints at every one, so that a short run has many of both."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "MOST_STEPS", 2)
-        training._programs.cache_clear()
+        patch.setattr(schedule, "MOST_STEPS", 2)
+        programs._programs.cache_clear()
         yield
-    training._programs.cache_clear()
+    programs._programs.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -70,20 +84,25 @@ def test_an_interrupted_run_goes_on_to_the_same_bit(spec, corpus, whole, tmp_pat
     assert not list(tmp_path.glob("*"))
 
 
-def test_a_kill_while_writing_a_checkpoint_leaves_the_one_before(spec, corpus, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    save, calls = training._save, []
+def break_third_save(patch, error):
+    """The third checkpoint ends in the middle with this error."""
+    save, calls = checkpoint.save, []
 
-    def killed(folder, *state):
+    def broken(folder, step, kept):
         calls.append(folder)
         if len(calls) == 3:
-            raise SystemExit("killed")
-        save(folder, *state)
+            raise error
+        save(folder, step, kept)
 
-    monkeypatch.setattr(training, "_save", killed)
-    with pytest.raises(SystemExit):
-        train(spec, corpus, checkpoints=tmp_path)
-    monkeypatch.setattr(training, "_save", save)
+    patch.setattr(checkpoint, "save", broken)
+
+
+def test_a_kill_while_writing_a_checkpoint_leaves_the_one_before(spec, corpus, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(course, "CHECKPOINT_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        break_third_save(patch, SystemExit("killed"))
+        with pytest.raises(SystemExit):
+            train(spec, corpus, checkpoints=tmp_path)
     assert train(spec, corpus, checkpoints=tmp_path).loss == whole.loss
 
 
@@ -115,11 +134,182 @@ def test_a_wrong_corpus_is_refused(spec, corpus):
 
 def test_evaluation_weighs_every_window_alike(spec, corpus):
     """A last batch that is padded counts only its real windows."""
-    programs = training._programs(spec.shape, 64, training._static(spec.recipe))
-    params = programs.fresh(0)["params"]
-    odd = replace(spec, eval_tokens=16 * (training.EVAL_BATCH_TOKENS // 16 // 64 + 7))
-    loss, error = training.evaluate(params, odd, corpus)
+    compiled = programs.programs(spec.shape, spec.recipe, feed.ids_of(corpus))
+    params = compiled.fresh([0])["params"]
+    odd = replace(spec, eval_tokens=16 * (programs.EVAL_BATCH_TOKENS // 16 // 64 + 7))
+    loss, error = evaluate(params, odd, corpus)
     windows = corpus.evaluation(odd.eval_tokens, 16)
-    one_by_one = [training.evaluate_windows(programs, params, window[None], 16) for window in windows]
+    one_by_one = [evaluate_windows(compiled, params, window[None], 16) for window in windows]
     np.testing.assert_allclose(loss, np.mean(one_by_one), rtol=1e-6)
     np.testing.assert_allclose(error, np.std(one_by_one, ddof=1) / len(windows) ** 0.5, rtol=1e-4)
+
+
+def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(spec, corpus, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(course, "CHECKPOINT_SECONDS", 0.0)
+    import orbax.checkpoint as ocp
+
+    with monkeypatch.context() as patch:
+        written = ocp.StandardCheckpointer.wait_until_finished
+
+        def full(self):
+            written(self)
+            if list((tmp_path / spec.id).glob("6*")):
+                raise OSError(28, "No space left on device")
+
+        patch.setattr(ocp.StandardCheckpointer, "wait_until_finished", full)
+        with pytest.raises(OSError, match="No space left"):
+            train(spec, corpus, checkpoints=tmp_path)
+    assert checkpoint.last_step(tmp_path / spec.id) == 4
+    assert train(spec, corpus, checkpoints=tmp_path).loss == whole.loss
+
+
+def test_a_spike_ends_the_run_with_its_last_good_step(spec, corpus):
+    run = course.Course([replace(spec, tokens=64 * 1000)], corpus)
+    falling = np.linspace(5, 2, 400, dtype=np.float32)
+    run.losses = np.concatenate([falling, falling[::-1][:200] + 1.5])[None]
+    assert "the loss rose from" in run.fault(0)
+    assert "after step 448 of 1000, the last good one" in run.fault(0)
+    run.losses = (falling + np.sin(np.arange(400)))[None]
+    assert run.fault(0) is None
+
+
+def test_out_of_memory_says_what_would_fit(spec, corpus, monkeypatch):
+    def full(*_):
+        raise MemoryError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
+
+    run = course.Course([spec], corpus)
+    run.programs = replace(run.programs, advance=full)
+    with pytest.raises(OutOfMemory, match=r"needs about .* GB .* batch_tokens = .*bfloat16"):
+        run.advance(4)
+
+
+@pytest.fixture(scope="module")
+def siblings(spec):
+    """Three wsd runs of one trunk: warm-up of 3 steps, a fifth of the steps decayed, chunks of 2."""
+    recipe = replace(spec.recipe, schedule="wsd")
+    return [replace(spec, recipe=recipe, tokens=64 * steps) for steps in (9, 15, 25)]
+
+
+@pytest.fixture(scope="module")
+def alone(siblings, corpus):
+    """The same runs, each trained by itself."""
+    return [train(spec, corpus) for spec in siblings]
+
+
+def test_schedules_fall_as_they_say(spec):
+    long = replace(spec, tokens=64 * 1000)
+    rates = {
+        name: learning_rates(replace(long, recipe=replace(long.recipe, schedule=name)))
+        for name in ("wsd", "cosine", "constant")
+    }
+    assert rates["constant"][3:] == pytest.approx(1e-2)
+    assert rates["wsd"][3:800] == pytest.approx(1e-2)
+    assert rates["wsd"][850] == pytest.approx(1e-2 * (1 - np.sqrt(50.5 / 200)), rel=1e-5)
+    assert 0 < rates["wsd"][-1] < 1e-4
+    assert rates["cosine"][501] == pytest.approx(1e-2 * 0.55, rel=1e-2)
+    assert rates["cosine"][-1] == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_branches_have_the_losses_of_runs_alone_and_cost_the_closed_form(siblings, corpus, alone):
+    seen = []
+    runs = train_branches(siblings, corpus, done=seen.append)
+    assert [(run.loss, run.curve) for run in runs] == [(run.loss, run.curve) for run in alone]
+    assert seen == runs
+    assert {run.trunk for run in runs} == {siblings[0].trunk}
+    a_step = siblings[0].shape.flops_per_token * 64
+    assert [run.flops_spent // a_step for run in runs] == [9, 5 + 3, 8 + 5]
+    assert [run.flops_spent for run in alone] == [spec.C for spec in siblings]
+
+
+@pytest.mark.parametrize("stop_after", [2, 4, 6, 10])
+def test_a_trunk_that_is_killed_goes_on_to_the_same_bits(siblings, corpus, alone, tmp_path, monkeypatch, stop_after):
+    """Killed at any chunk, of the trunk or a branch, with what was kept when; records that `done` saw are not trained again."""
+    monkeypatch.setattr(course, "CHECKPOINT_SECONDS", 0.0 if stop_after % 4 else 60.0)
+    seen, records = [], {}
+
+    def kill(progress):
+        seen.append(progress)
+        if len(seen) == stop_after:
+            raise SystemExit("killed")
+
+    done = lambda run: records.setdefault(run.id, run)  # noqa: E731
+    with pytest.raises(SystemExit):
+        train_branches(siblings, corpus, checkpoints=tmp_path, watch=kill, done=done)
+    left = [spec for spec in siblings if spec.id not in records]
+    train_branches(left, corpus, checkpoints=tmp_path, done=done)
+    assert [records[spec.id].loss for spec in siblings] == [run.loss for run in alone]
+    assert not list(tmp_path.glob("*"))
+
+
+def test_a_trunk_that_is_asked_to_stop_keeps_its_place(siblings, corpus, alone, tmp_path):
+    seen, records = [], {}
+    stopping = lambda: len(seen) >= 6  # noqa: E731
+    how = {"checkpoints": tmp_path, "done": lambda run: records.setdefault(run.id, run)}
+    with pytest.raises(Interrupted):
+        train_branches(siblings, corpus, watch=seen.append, stopping=stopping, **how)
+    left = [spec for spec in siblings if spec.id not in records]
+    resumed = []
+    train_branches(left, corpus, watch=resumed.append, **how)
+    assert [records[spec.id].loss for spec in siblings] == [run.loss for run in alone]
+    a_step = siblings[0].shape.flops_per_token * 64
+    assert sum(run.flops_spent for run in records.values()) // a_step == 25 + 2 + 3
+    assert min(progress.step for progress in resumed) > 6
+
+
+def test_branches_need_a_trunk_in_common(spec, siblings, corpus):
+    with pytest.raises(ValueError, match="differ in their tokens alone"):
+        train_branches([spec, siblings[0]], corpus)
+
+
+@pytest.mark.parametrize("how", ["map", "vmap"])
+def test_a_pack_has_the_losses_of_one_by_one(spec, corpus, whole, how):
+    pack = [spec, replace(spec, seed=1), replace(spec, recipe=replace(spec.recipe, learning_rate=3e-3))]
+    runs = train_many(pack, corpus, how=how)
+    ones = [whole, *(train(each, corpus) for each in pack[1:])]
+    assert [run.id for run in runs] == [each.id for each in pack]
+    np.testing.assert_allclose([run.loss for run in runs], [run.loss for run in ones], atol=1e-5)
+    np.testing.assert_allclose([run.loss_se for run in runs], [run.loss_se for run in ones], atol=1e-5)
+    assert {run.packed for run in runs} == {3}
+
+
+def test_a_pack_goes_on_where_it_was_stopped_and_fails_alone(spec, corpus, whole, tmp_path):
+    pack = [spec, replace(spec, recipe=replace(spec.recipe, learning_rate=1e30))]
+    seen = []
+    with pytest.raises(Interrupted):
+        train_many(pack, corpus, checkpoints=tmp_path, watch=seen.append, stopping=lambda: len(seen) >= 4)
+    runs = train_many(pack, corpus, checkpoints=tmp_path)
+    assert [run.status for run in runs] == ["done", "failed"]
+    assert runs[0].loss == pytest.approx(whole.loss, abs=1e-5)
+    assert "not a number after step" in runs[1].reason
+    assert not list(tmp_path.glob("*"))
+
+
+def test_a_pack_that_does_not_fit_is_halved(spec, corpus, monkeypatch):
+    advance, sizes = course.Course.advance, []
+
+    def small(self, until):
+        sizes.append(len(self.specs))
+        if len(self.specs) > 2:
+            raise cost.out_of_memory(self.specs[0], len(self.specs))
+        advance(self, until)
+
+    monkeypatch.setattr(course.Course, "advance", small)
+    pack = [replace(spec, seed=seed) for seed in range(4)]
+    assert [run.id for run in train_many(pack, corpus)] == [each.id for each in pack]
+    assert sizes == [4, 2, 2]
+
+
+def test_ids_on_the_device_and_in_windows_give_the_same_bits(spec, corpus, whole, monkeypatch):
+    assert feed.ids_of(corpus).resident == corpus.train.size
+    monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
+    assert feed.ids_of(corpus).resident == 0
+    assert train(spec, corpus).loss == whole.loss
+
+
+def test_what_a_run_cost_is_in_its_record(spec, whole):
+    assert whole.flops_spent == spec.C
+    assert whole.flops_per_second == pytest.approx(spec.C / whole.seconds)
+    assert whole.peak_memory_bytes > 2**26
+    assert whole.energy_kwh > 0
+    assert whole.energy_how.startswith(("measured", "estimated"))
+    assert whole.share_of_peak is None  # nobody publishes a processor's

@@ -1,0 +1,272 @@
+"""Course: a training under way, of one run or of many of one shape at once: its state, its losses and what it took so far."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling.grid import RunSpec
+from scaling.recipe import FEW_STEPS
+from scaling.runs import Run
+from scaling.training.corpus import Corpus
+from scaling.training.train import checkpoint, cost
+from scaling.training.train import evaluate as evaluation
+from scaling.training.train import programs as compiled
+from scaling.training.train.errors import DeviceLost, Diverged, Interrupted
+from scaling.training.train.feed import Feed, ids_of
+from scaling.training.train.programs import How
+from scaling.training.train.schedule import chunk_steps, chunks, learning_rates
+
+#: Points of the loss curve, log-spaced in tokens.
+CURVE_POINTS = 48
+
+#: Seconds between checkpoints of one run, and before its first.
+CHECKPOINT_SECONDS = 60.0
+
+#: A run has a spike where its mean loss over so many steps rises this far, in nats, above the lowest such mean before.
+SPIKE_STEPS, SPIKE_NATS = 64, 1.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: steps done, the mean loss of the last chunk, seconds trained so far, seconds of compiling."""
+
+    spec: RunSpec
+    step: int
+    loss: float
+    seconds: float
+    compile_seconds: float
+
+
+Watch = Callable[[Progress], None]
+
+
+class Course:
+    """The training of `specs`, which differ in what is data alone. It begins where `kept`, a folder, has its last state.
+
+    `losses` are those of every step so far, float32 [P, steps]; `seconds` what they took; `counted` the first steps of
+    a trunk that records before have counted as theirs.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        corpus: Corpus,
+        *,
+        kept: Path | None = None,
+        watch: Watch | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+        how: How = "vmap",
+        latest: int | None = None,
+        pause: Callable[[Course], None] | None = None,
+    ) -> None:
+        spec = specs[0]
+        require_corpus(spec, corpus)
+        self.specs, self.corpus, self.kept, self.watch, self.stopping = specs, corpus, kept, watch, stopping
+        self.pause = pause
+        compiling = time.perf_counter()
+        ids = ids_of(corpus)
+        self.programs = compiled.programs(spec.shape, spec.recipe, ids, len(specs), how)
+        self.compile_seconds = time.perf_counter() - compiling
+        self.meter = cost.Meter.start()
+        self.feed = Feed(corpus, specs, ids, self.programs.mesh)
+        self.rates = [learning_rates(each) for each in specs]
+        self.length = chunk_steps(spec.shape, spec.recipe.batch_tokens)
+        self.state = self.programs.fresh([each.seed for each in specs])
+        self.losses = np.zeros((len(specs), 0), np.float32)
+        self.seconds, self.counted = 0.0, 0
+        self.saved = time.perf_counter()
+        step = checkpoint.last_step(kept)
+        if kept and step is not None and (latest is None or step <= latest):
+            self._restore(kept, step)
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self.losses.shape[1]
+
+    def advance(self, until: int) -> None:
+        """Train until that step. Raises Interrupted where asked to stop, once the state is kept; Diverged where every
+        run has; OutOfMemory; DeviceLost."""
+        todo = chunks(self.step, until, self.length)
+        begin, before = time.perf_counter(), self.seconds
+        data = self.feed(*todo[0], self.length) if todo else None
+        for number, (first, count) in enumerate(todo):
+            rates = [np.pad(rate[first : first + count], (0, self.length - count)) for rate in self.rates]
+            try:
+                self.state, losses = self.programs.advance(self.state, data, rates, count)
+                if number + 1 < len(todo):  # made while the device computes
+                    data = self.feed(*todo[number + 1], self.length)
+                losses = np.asarray(losses).reshape(len(self.specs), -1)[:, :count]
+            except (jax.errors.JaxRuntimeError, MemoryError) as error:
+                self._explain(error)
+                raise
+            self.losses = np.concatenate([self.losses, losses], axis=1)
+            self.seconds = before + time.perf_counter() - begin
+            if all(self.fault(run) for run in range(len(self.specs))):
+                raise Diverged(self.fault(0))
+            self._tell(losses)
+            self._pause(until)
+
+    def fault(self, run: int) -> str | None:
+        """Why a run has diverged so far; None where it has not."""
+        losses = self.losses[run]
+        if not np.isfinite(losses).all():
+            good = int(np.argmin(np.isfinite(losses)))
+            return f"the loss is not a number after step {good} of {self.specs[run].steps}, the last good one"
+        means = losses[: len(losses) // SPIKE_STEPS * SPIKE_STEPS].reshape(-1, SPIKE_STEPS).mean(1, dtype=np.float64)
+        if len(means) > 1:
+            lowest = np.minimum.accumulate(means)[:-1]
+            risen = np.flatnonzero(means[1:] > lowest + SPIKE_NATS)
+            if len(risen):
+                at = int(risen[0])
+                return (
+                    f"the loss rose from {lowest[at]:.3f} to {means[at + 1]:.3f} after step {(at + 1) * SPIKE_STEPS} of "
+                    f"{self.specs[run].steps}, the last good one"
+                )
+        return None
+
+    def records(self, own_steps: int | None = None) -> list[Run]:
+        """Evaluate, and give each run's record. `own_steps` are those that it cost, where they are not all of its own."""
+        spec, many = self.specs[0], len(self.specs)
+        faults = [self.fault(run) for run in range(many)]
+        begin, found = time.perf_counter(), {}
+        if not all(faults):
+            windows = self.corpus.evaluation(spec.eval_tokens, spec.shape.context)
+            params, context = self.state["params"], spec.shape.context
+            found[""] = evaluation.evaluate_windows(self.programs, params, windows, context)
+            found |= evaluation.further(self.programs, params, spec, self.corpus)
+            found = {name: losses.reshape(many, -1) for name, losses in found.items()}
+        measured = self._measured(self.step if own_steps is None else own_steps, time.perf_counter() - begin)
+        return [self._record(run, faults[run], found, measured) for run in range(many)]
+
+    def keep(self) -> None:
+        """Keep the state, where there is a folder for it."""
+        if self.kept:
+            numbers = checkpoint.numbers(losses=self.losses, seconds=[self.seconds], counted=[self.counted])
+            checkpoint.save(self.kept, self.step, {"state": self.state, **numbers})
+            self.saved = time.perf_counter()
+
+    def branch(self, spec: RunSpec, kept: Path | None) -> Course:
+        """A course of its own that goes on from here as this spec says, or from its last state in `kept`."""
+        branch = copy.copy(self)
+        branch.specs, branch.kept, branch.rates = [spec], kept, [learning_rates(spec)]
+        step = checkpoint.last_step(kept)
+        if kept and step is not None:
+            branch._restore(kept, step)
+        else:
+            branch.state = jax.tree.map(jnp.copy, self.state)  # steps use up the state that they are given
+        return branch
+
+    def _restore(self, folder: Path, step: int) -> None:
+        shape = (len(self.specs), step)
+        numbers = checkpoint.numbers(losses=np.zeros(shape, np.float32), seconds=[0.0], counted=[0])
+        kept = checkpoint.restore(folder, step, {"state": self.state, **numbers})
+        self.state, self.losses = kept["state"], np.asarray(kept["losses"])
+        self.seconds, self.counted = float(kept["seconds"][0]), int(kept["counted"][0])
+
+    def _tell(self, losses: np.ndarray) -> None:
+        for spec, mean in zip(self.specs, losses.mean(1)) if self.watch else ():
+            if math.isfinite(mean):
+                self.watch(Progress(spec, self.step, float(mean), self.seconds, self.compile_seconds))
+
+    def _pause(self, until: int) -> None:
+        """Keep the state when it is time, and stop when asked to."""
+        stop = _agreed(self.stopping())
+        due = _agreed(time.perf_counter() - self.saved > CHECKPOINT_SECONDS)
+        if self.kept and (stop or due) and self.step < self.specs[0].steps:
+            if self.pause:
+                self.pause(self)
+            self.keep()
+        if stop:
+            raise Interrupted
+
+    def _explain(self, error: Exception) -> None:
+        if cost.is_out_of_memory(error):
+            raise cost.out_of_memory(self.specs[0], len(self.specs)) from error
+        if jax.default_backend() != "cpu":
+            raise DeviceLost(f"the device failed at step {self.step}: {' '.join(str(error).split())[:300]}") from error
+
+    def _measured(self, own_steps: int, eval_seconds: float) -> dict[str, Any]:
+        """What each run cost: its equal part of the whole."""
+        spec, many = self.specs[0], len(self.specs)
+        tokens = own_steps * spec.recipe.batch_tokens
+        seconds = self.seconds / many
+        flops = spec.shape.flops_per_token * tokens
+        count = self.programs.mesh.size if self.programs.mesh else 1
+        kwh, how = self.meter.kwh(self.seconds + eval_seconds)
+        return {
+            "seconds": seconds,
+            "compile_seconds": self.compile_seconds / many,
+            "eval_seconds": eval_seconds / many,
+            "tokens_per_second": tokens / seconds if seconds else None,
+            "flops_per_second": flops / seconds if seconds else None,
+            "share_of_peak": cost.share_of_peak(flops / seconds, spec.recipe.precision, count) if seconds else None,
+            "flops_spent": flops,
+            "peak_memory_bytes": cost.peak_memory_bytes(),
+            "energy_kwh": kwh / many,
+            "energy_how": how,
+            "packed": many,
+            "devices": count,
+            **cost.machine(),
+        }
+
+    def _record(self, run: int, fault: str | None, found: dict[str, np.ndarray], measured: dict[str, Any]) -> Run:
+        spec = self.specs[run]
+        common = {"curve": curve(spec, self.losses[run]), "trunk": spec.trunk, **measured}
+        if not fault:
+            loss, loss_se = evaluation.mean_and_error(found[""][run])
+            if not loss < math.log(spec.shape.vocab) + 0.1:
+                fault = f"held-out loss {loss:.3f} is worse than guessing, {math.log(spec.shape.vocab):.3f}"
+        if fault:
+            return Run.of(spec, status="failed", reason=f"diverged: {fault}.", **common)
+        further = {name: evaluation.mean_and_error(losses[run]) for name, losses in found.items() if name}
+        return Run.of(
+            spec,
+            status="done",
+            loss=loss,
+            loss_se=loss_se,
+            bits_per_byte=loss / math.log(2) / self.corpus.bytes_per_token,
+            heldout={name: {"loss": loss, "loss_se": error} for name, (loss, error) in further.items()},
+            epochs=self.corpus.epochs(spec.tokens, spec.shape.context),
+            flags=[f"few steps: {spec.steps}, fewer than {FEW_STEPS}"] if spec.steps < FEW_STEPS else [],
+            **common,
+        )
+
+
+def require_corpus(spec: RunSpec, corpus: Corpus) -> None:
+    """Raise ValueError where the corpus is not the spec's, or its vocabulary is larger than the shape's."""
+    if corpus.digest != spec.digest:
+        raise ValueError(f"spec {spec.id} needs the corpus of digest {spec.digest}, and was given {corpus.digest}.")
+    if corpus.vocab > spec.shape.vocab:
+        raise ValueError(
+            f"corpus {corpus.name!r} has {corpus.vocab} token ids; the shape has vocab {spec.shape.vocab}."
+        )
+
+
+def curve(spec: RunSpec, losses: np.ndarray) -> list[list[float]]:
+    """Log-spaced [tokens, loss] points: the mean training loss since the point before."""
+    finite = losses[: int(np.argmin(np.isfinite(losses)))] if not np.isfinite(losses).all() else losses
+    if not len(finite):
+        return []
+    edges = np.unique(np.geomspace(1, len(finite), CURVE_POINTS).round().astype(int))
+    means = np.diff(np.concatenate([[0.0], np.cumsum(finite, dtype=np.float64)[edges - 1]])) / np.diff(edges, prepend=0)
+    return [[int(edge) * spec.recipe.batch_tokens, round(float(mean), 5)] for edge, mean in zip(edges, means)]
+
+
+def _agreed(said: bool) -> bool:
+    """What any process of the run says, so that all of them stop or keep their state at the same step."""
+    if jax.process_count() == 1:
+        return said
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.array(said)).any())

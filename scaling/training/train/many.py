@@ -1,0 +1,123 @@
+"""train_many(specs, corpus): runs of one shape and batch that differ in rate, seed and data order, trained at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from scaling.grid import RunSpec
+from scaling.runs import Run, to_json, write_whole
+from scaling.training.corpus import Corpus, cache_folder
+from scaling.training.train import checkpoint, cost
+from scaling.training.train import programs as compiled
+from scaling.training.train.course import Course, Watch
+from scaling.training.train.errors import Diverged, OutOfMemory
+from scaling.training.train.feed import Feed, ids_of
+from scaling.training.train.programs import How, compiled_in
+from scaling.training.train.schedule import chunk_steps
+
+#: Share of a device's memory that a pack may take by estimate.
+MEMORY_SHARE = 0.8
+
+
+def train_many(
+    specs: Sequence[RunSpec],
+    corpus: Corpus,
+    *,
+    checkpoints: Path | None = None,
+    watch: Watch | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+    done: Callable[[Run], None] = lambda run: None,
+    how: How | None = None,
+) -> list[Run]:
+    """Train specs of one shape, batch and number of steps at once, and return their records in order.
+
+    `how` is "vmap" or "map", by default whichever is measured faster on this device kind. As many are trained at once as
+    its memory holds by estimate, and half as many where that turns out too many. A run that diverges leaves the others be.
+    Each record's `seconds` are its equal part of the pack's.
+    Raises what `train` raises, and ValueError where the specs differ in what is compiled in.
+    """
+    specs = list(specs)
+    if len({_alike(spec) for spec in specs}) != 1:
+        raise ValueError(
+            f"{len(specs)} specs that differ in more than seed, learning rate, warm-up and schedule cannot be trained at once. "
+            "Group them by shape, batch, tokens and the rest of their recipe."
+        )
+    spec = specs[0]
+    most = max(1, int(MEMORY_SHARE * cost.memory_bytes() / spec.shape.training_bytes(spec.recipe.batch_tokens)))
+    options = {"checkpoints": checkpoints, "watch": watch, "stopping": stopping, "done": done, "how": how}
+    if len(specs) > most:
+        return [
+            run for at in range(0, len(specs), most) for run in train_many(specs[at : at + most], corpus, **options)
+        ]
+    try:
+        return _train_pack(specs, corpus, **options)
+    except OutOfMemory:
+        if len(specs) == 1:
+            raise
+    half = len(specs) // 2
+    return train_many(specs[:half], corpus, **options) + train_many(specs[half:], corpus, **options)
+
+
+def faster(spec: RunSpec, corpus: Corpus, runs: int) -> How:
+    """Whether so many runs like this one are faster under vmap or one after another in a dispatch; measured once, then kept.
+
+    On CPU it is "map": vmap gives nothing there (benchmarks/README.md), and the losses of one by one are kept to the bit.
+    """
+    if jax.default_backend() == "cpu":
+        return "map"
+    like = [jax.devices()[0].device_kind, repr(spec.shape), repr(compiled_in(spec.recipe)), runs, jax.__version__]
+    path = cache_folder() / "packs" / f"{hashlib.sha256(repr(like).encode()).hexdigest()[:16]}.json"
+    if not path.exists():
+        seconds = {how: _chunk_seconds(spec, corpus, runs, how) for how in ("vmap", "map")}
+        write_whole(path, to_json({"device": like[0], "runs": runs, "N": spec.shape.N, "seconds": seconds}))
+    seconds = json.loads(path.read_text())["seconds"]
+    return min(seconds, key=seconds.get)
+
+
+def _train_pack(specs, corpus, *, checkpoints, watch, stopping, done, how) -> list[Run]:
+    pack = hashlib.sha256(" ".join(spec.id for spec in specs).encode()).hexdigest()[:16]
+    kept = checkpoints / pack if checkpoints else None
+    if len(specs) > 1:
+        how = _begun(kept) or how or faster(specs[0], corpus, len(specs))
+        if kept:
+            write_whole(kept / "how.json", to_json({"how": how}))
+    course = Course(specs, corpus, kept=kept, watch=watch, stopping=stopping, how=how or "vmap")
+    with suppress(Diverged):
+        course.advance(specs[0].steps)
+    runs = course.records()
+    for run in runs:
+        done(run)
+    checkpoint.drop(kept)
+    return runs
+
+
+def _begun(kept: Path | None) -> How | None:
+    """How a pack that goes on was begun: the other way would not give its bits."""
+    path = kept / "how.json" if kept else None
+    return json.loads(path.read_text())["how"] if path and path.exists() else None
+
+
+def _alike(spec: RunSpec) -> RunSpec:
+    return replace(spec, seed=0, recipe=compiled_in(spec.recipe))
+
+
+def _chunk_seconds(spec: RunSpec, corpus: Corpus, runs: int, how: How) -> float:
+    """Seconds of one chunk of so many runs, the second of two, without compiling."""
+    ids, length = ids_of(corpus), chunk_steps(spec.shape, spec.recipe.batch_tokens)
+    programs = compiled.programs(spec.shape, spec.recipe, ids, runs, how)
+    specs = [replace(spec, seed=seed) for seed in range(runs)]
+    data, rates = Feed(corpus, specs, ids, None)(0, length, length), np.zeros((runs, length))
+    state, _ = programs.advance(programs.fresh(np.arange(runs)), data, rates, 1)
+    jax.block_until_ready(state)
+    begin = time.perf_counter()
+    jax.block_until_ready(programs.advance(state, data, rates, length))
+    return time.perf_counter() - begin
