@@ -10,6 +10,7 @@ import pytest
 from scaling.grid import Grid, RunSpec
 from scaling.recipe import RULES
 from scaling.runs import Run, record_paths
+from scaling.training.tasks import tasks_of
 from scaling.workflows import quickstart_grid
 
 GOOD = {"budgets": [1e11, 4e11], "sizes": [1.1e4, {"depth": 2, "width": 32}], "seeds": [0, 1]}
@@ -59,6 +60,17 @@ def test_a_written_grid_reads_back(grid, tmp_path):
     path = tmp_path / "grid.toml"
     path.write_text(grid.toml())
     assert Grid.read(path) == grid
+
+
+def test_how_the_corpus_is_read_is_written_too(tmp_path):
+    assert "tokenizer" not in Grid.of(GOOD).toml()
+    table = {"tokenizer": "bpe:512", "column": "body", "heldout": {"news": "news.txt"}}
+    read = Grid.of({"budgets": [1e9], "sizes": [1e4], **table})
+    (tmp_path / "grid.toml").write_text(read.toml())
+    assert Grid.read(tmp_path / "grid.toml").data == read.data == table
+    for bad in ({"tokenizer": 5}, {"heldout": "news.txt"}, {"heldout": {"news": 1}}):
+        with pytest.raises(ValueError, match=f"{next(iter(bad))}.* = "):
+            Grid.of({"budgets": [1e9], "sizes": [1e4], **bad})
 
 
 def test_recipe_overrides_the_rule():
@@ -135,3 +147,88 @@ def test_a_rule_may_be_a_table():
         Grid.of({**GOOD, "rule": {**rule, "rate_M": 1.0}})
     with pytest.raises(ValueError, match=r"rule\.rate = -1"):
         Grid.of({**GOOD, "rule": {**rule, "rate": -1}})
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"sizes": [1.1e4, 4e4], "tokens": [1e6, 3e6], "seeds": [0, 1]},
+        {"sizes": [1.1e4], "tokens_per_parameter": [20, 40], "axes": {"learning_rate": {"times": [0.5, 1, 2]}}},
+        {
+            "cells": [
+                {"sizes": [1.1e4], "tokens": [1e6]},
+                {"sizes": [4e4], "budgets": [1e12], "seeds": [3], "recipe": {"beta2": 0.95}},
+            ],
+            "isoflop": [{"budget": 1e11, "sizes": [1.1e4]}],
+            "axes": {"precision": ["float32", "bfloat16"]},
+        },
+    ],
+)
+def test_every_way_to_write_a_grid_reads_back(table):
+    grid = Grid.of(table)
+    assert Grid.of(tomllib.loads(grid.toml())) == grid
+    specs = grid.specs("digest")
+    assert len({spec.id for spec in specs}) == len(specs)
+
+
+def test_lengths_seeds_axes_and_overrides_are_what_was_asked():
+    ladder = Grid.of({"sizes": [1.1e4], "tokens_per_parameter": [20, 40], "seeds": [0, 5]}).specs("digest")
+    assert [round(spec.tokens / spec.shape.N) for spec in ladder] == [20, 20, 40, 40]
+    assert [spec.seed for spec in ladder] == [0, 5, 0, 5]
+    axis = {"sizes": [1.1e4], "tokens": [1e6], "axes": {"learning_rate": {"times": [0.5, 1, 2]}, "beta2": [0.9, 0.99]}}
+    rates = [(spec.recipe.learning_rate, spec.recipe.beta2) for spec in Grid.of(axis).specs("digest")]
+    assert len(rates) == 6
+    assert sorted({round(rate / rates[2][0], 3) for rate, _ in rates}) == [0.5, 1.0, 2.0]
+    cells = [{"sizes": [1.1e4], "tokens": [1e6], "recipe": {"learning_rate": 0.5}}, {"sizes": [4e4], "tokens": [2e6]}]
+    own = Grid.of({"cells": cells, "recipe": {"learning_rate": 0.25}}).specs("digest")
+    assert [spec.recipe.learning_rate for spec in own] == [0.5, 0.25]
+
+
+@pytest.mark.parametrize(("apart", "most"), [(3, 0.75), (2, 0.62)])
+def test_branches_share_a_trunk_and_cost_the_closed_form(apart, most):
+    """The longest run, and the decays of the others: within 2%; and every trunk's runs have one recipe."""
+    budgets = [1e11 * apart**k for k in range(5)]
+    specs = Grid.of({"budgets": budgets, "sizes": [1.1e4, 4e4], "seeds": [0, 1], "schedule": "wsd"}).specs("digest")
+    tasks = tasks_of(specs)
+    assert len(tasks) == len({spec.trunk for spec in specs}) == 4
+    for task in tasks:
+        assert len({spec.recipe for spec in task.specs}) == 1
+        *others, longest = sorted(spec.C for spec in task.specs)
+        assert task.flops == pytest.approx(longest + 0.2 * sum(others), rel=0.02)
+    assert sum(task.flops for task in tasks) <= most * sum(spec.C for spec in specs)
+
+
+def test_packs_hold_what_differs_in_rate_and_seed_and_fits():
+    table = {
+        "sizes": [1.1e4, 4e4],
+        "tokens": [1e6],
+        "seeds": list(range(6)),
+        "axes": {"learning_rate": {"times": [1, 2]}},
+    }
+    specs = Grid.of(table).specs("digest")
+    assert {task.kind for task in tasks_of(specs)} == {"run"}
+    packs = tasks_of(specs, pack_bytes=1e12)
+    assert [(task.kind, len(task.specs)) for task in packs] == [("pack", 12), ("pack", 12)]
+    one = max(spec.shape.training_bytes(spec.recipe.batch_tokens) for spec in specs)
+    assert max(len(task.specs) for task in tasks_of(specs, pack_bytes=5 * one)) < 12
+    done = {spec.id for spec in specs[:1]}
+    assert all(len(task.missing(done).specs) == 12 for task in packs)  # a pack is trained whole
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({"sizes": [1e4]}, "budgets is missing"),
+        ({"sizes": [1.1e4], "tokens": [1e6], "budgets": [1e11]}, "budgets and tokens: give one"),
+        ({"cells": [{"sizes": [1.1e4], "tokns": [1e6]}]}, "cells.tokns; did you mean cells.tokens"),
+        ({"cells": [{"sizes": [1.1e4]}]}, "cells.budgets is missing"),
+        ({"cells": [{"sizes": [1.1e4], "tokens": [1e6]}], "sizes": [2e4]}, "not both"),
+        ({"sizes": [1.1e4], "tokens": [1e6], "axes": {"rate": [1]}}, "unknown key axes.rate"),
+        ({"sizes": [1.1e4], "tokens": [1e6], "axes": {"clip": {"time": [1]}}}, "did you mean axes.clip.times"),
+        ({"sizes": [1.1e4], "tokens": [1e6], "axes": {"clip": []}}, "not empty"),
+        ({"sizes": [1.1e4], "tokens": [1e6], "axes": {"precision": {"times": [2]}}}, "precision"),
+    ],
+)
+def test_other_bad_grids_are_named_with_their_key(table, says):
+    with pytest.raises(ValueError, match=says):
+        Grid.of(table).specs("digest")
