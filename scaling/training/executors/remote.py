@@ -60,6 +60,7 @@ class Ray(Engine):
             raise ValueError("executor ray: Ray is not installed. `pip install 'isoflop[ray]'` brings it.") from None
         if not ray.is_initialized():
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves its workers on a machine that is busy
             named = self.address or os.environ.get("RAY_ADDRESS")
             try:
                 ray.init(address=named or "auto", log_to_driver=False, logging_level="error")
