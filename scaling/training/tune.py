@@ -195,7 +195,7 @@ def tune(
             f"rates {rates}, factor {factor:g}, batches {', '.join(f'{each:g}' for each in batches)}: needed 3 rates or more, a "
             "factor between 1 and 16, and batches between 0 and 64 times the rule's."
         )
-    corpus = Corpus.of(grid.corpus)
+    corpus = Corpus.of(grid.corpus, **grid.data)
     seeds = grid.curves[0].seeds
     ladders = {
         (cell, batch): list(range(-(rates // 2), rates - rates // 2))
