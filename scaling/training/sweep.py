@@ -106,10 +106,10 @@ class Plan:
                 f"{worst.steps}): their batch is too large for their tokens, which favours small N."
             )
         if self.grid.eval_tokens < EVAL_TOKENS:
+            times = math.sqrt(EVAL_TOKENS / self.grid.eval_tokens)
             said.append(
-                f"{self.grid.eval_tokens:,} held-out tokens: a loss' standard error is about "
-                f"{math.sqrt(EVAL_TOKENS / self.grid.eval_tokens):.1f} times that of the {EVAL_TOKENS:,} that keep it under a tenth of a "
-                "valley's depth."
+                f"{self.grid.eval_tokens:,} held-out tokens: the standard error is {times:.1f} times that of {EVAL_TOKENS:,}, "
+                "which keep it under a tenth of a valley's depth."
             )
         repeated = [epochs for spec in self.specs if (epochs := self._epochs(spec)) > 1]
         if repeated:
