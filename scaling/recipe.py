@@ -22,7 +22,9 @@ class Recipe:
     `learning_rate` is the peak; `warmup_tokens` rise linearly to it, then `schedule` says how it falls. "linear": to 0 at the
     last step. "cosine": half a cosine to a tenth (Hoffmann et al. 2022). "constant": not at all. "wsd": it stays, and over
     the last `decay_share` of the steps falls to 0 as 1 - sqrt of the share gone by, or linearly where `cooldown` says so
-    (Haegele et al. 2024). AdamW with decoupled weight decay scaled by the learning rate (Loshchilov and Hutter 2019).
+    (Haegele et al. 2024). With `remat` the blocks' activations are computed again for the gradient, not kept. `balance_loss`
+    weighs the balance of experts, where there are some (Fedus et al. 2021). AdamW with decoupled weight decay scaled by the
+    learning rate (Loshchilov and Hutter 2019).
     """
 
     learning_rate: float
@@ -37,10 +39,12 @@ class Recipe:
     precision: str = "float32"
     decay_share: float = 0.2
     cooldown: str = "1-sqrt"
+    remat: bool = False
+    balance_loss: float = 0.01
 
     def __post_init__(self) -> None:
         numbers = ("learning_rate", "batch_tokens", "warmup_tokens", "beta1", "beta2", "weight_decay", "clip", "z_loss",
-                   "decay_share")  # fmt: skip
+                   "decay_share", "balance_loss")  # fmt: skip
         for name in numbers:
             value = getattr(self, name)
             _require(isinstance(value, int | float) and math.isfinite(value), name, value, "a number")
@@ -48,10 +52,11 @@ class Recipe:
             _require(getattr(self, name) == int(getattr(self, name)), name, getattr(self, name), "a whole number")
         for name in ("learning_rate", "batch_tokens", "clip"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
-        for name in ("warmup_tokens", "weight_decay", "z_loss"):
+        for name in ("warmup_tokens", "weight_decay", "z_loss", "balance_loss"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("beta1", "beta2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")
+        _require(isinstance(self.remat, bool), "remat", self.remat, "true or false")
         _require(0 < self.decay_share <= 1, "decay_share", self.decay_share, "a number in (0, 1]")
         _require(self.cooldown in COOLDOWNS, "cooldown", self.cooldown, f"one of {', '.join(COOLDOWNS)}")
         _require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")

@@ -29,7 +29,7 @@ ALONE = {
 class Run:
     """The record of one run, as it lies in `<folder>/<id>.json`.
 
-    N in parameters, D in tokens, C in FLOPs (exact, causal attention) and `C_6nd` = 6ND, `loss` in nats per
+    N in parameters (`N_active`: those that one token meets), D in tokens, C in FLOPs (exact, causal attention) and `C_6nd` = 6ND, `loss` in nats per
     token on the held-out tokens with its standard error `loss_se`, `curve` as [tokens, loss] pairs of the training loss.
     `heldout` has loss and standard error on further held-out sets by name. `seconds` are those of training; compiling and
     evaluating are counted apart. `flops_spent` are those that this record's run cost: of a branch of the trunk `trunk`, its own
@@ -58,6 +58,7 @@ class Run:
     eval_seconds: float | None = None
     tokens_per_second: float | None = None
     heldout: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    N_active: int | None = None
     trunk: str | None = None
     flops_spent: int | None = None
     flops_per_second: float | None = None
@@ -83,6 +84,7 @@ class Run:
             N=shape.N,
             N_nonembedding=shape.N_nonembedding,
             N_matmul=shape.N_matmul,
+            N_active=shape.N_active,
             D=spec.tokens,
             C=spec.C,
             C_6nd=shape.flops_per_token_6n * spec.tokens,

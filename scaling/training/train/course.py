@@ -115,7 +115,7 @@ class Course:
             if all(self.fault(run) for run in range(len(self.specs))):
                 raise Diverged(self.fault(0))
             self._tell(losses)
-            self._pause(until)
+            self._pause()
 
     def fault(self, run: int) -> str | None:
         """Why a run has diverged so far; None where it has not."""
@@ -179,11 +179,12 @@ class Course:
             if math.isfinite(mean):
                 self.watch(Progress(spec, self.step, float(mean), self.seconds, self.compile_seconds))
 
-    def _pause(self, until: int) -> None:
-        """Keep the state when it is time, and stop when asked to."""
+    def _pause(self) -> None:
+        """Keep the state when it is time, and stop when asked to, but for a run at its end, which is only evaluated."""
+        if self.step == self.specs[0].steps:
+            return
         stop = _agreed(self.stopping())
-        due = _agreed(time.perf_counter() - self.saved > CHECKPOINT_SECONDS)
-        if self.kept and (stop or due) and self.step < self.specs[0].steps:
+        if self.kept and (stop or _agreed(time.perf_counter() - self.saved > CHECKPOINT_SECONDS)):
             if self.pause:
                 self.pause(self)
             self.keep()
@@ -230,12 +231,13 @@ class Course:
         if fault:
             return Run.of(spec, status="failed", reason=f"diverged: {fault}.", **common)
         further = {name: evaluation.mean_and_error(losses[run]) for name, losses in found.items() if name}
+        bytes_per_token = self.corpus.bytes_per_token  # None where nobody knows
         return Run.of(
             spec,
             status="done",
             loss=loss,
             loss_se=loss_se,
-            bits_per_byte=loss / math.log(2) / self.corpus.bytes_per_token,
+            bits_per_byte=loss / math.log(2) / bytes_per_token if bytes_per_token else None,
             heldout={name: {"loss": loss, "loss_se": error} for name, (loss, error) in further.items()},
             epochs=self.corpus.epochs(spec.tokens, spec.shape.context),
             flags=[f"few steps: {spec.steps}, fewer than {FEW_STEPS}"] if spec.steps < FEW_STEPS else [],
