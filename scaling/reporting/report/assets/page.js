@@ -238,6 +238,8 @@
 
   function update() {
     clearTimeout(resting);
+    $("slider").setAttribute("aria-valuetext", `${$("budget").value} ${unit().name}`);
+    $("mfu").setAttribute("aria-valuetext", $("mfu").value + "%");
     try {
       const asked = wish(), answer = Planner.plan(facts, asked, quick);
       show(asked, answer);
