@@ -192,9 +192,8 @@ def print_runs(plan: Plan) -> None:
     columns = ("C", "N", "D", "D/N", "seed", "loss", "± se", "bits/byte", "steps", "time", "tokens/s", "note")
     rows = []
     for run in sorted(plan.records.values(), key=lambda run: (_budget(run.C), run.N, run.id)):
-        measured = (
-            [""] * 3 if run.loss is None else [f"{run.loss:.4f}", f"{run.loss_se:.4f}", f"{run.bits_per_byte:.4f}"]
-        )
+        losses = (run.loss, run.loss_se, run.bits_per_byte)  # bits a byte are unknown where the corpus came as ids
+        measured = ["" if each is None else f"{each:.4f}" for each in losses]
         speed = ["", ""] if run.seconds is None else [duration(run.seconds), f"{run.tokens_per_second:,.0f}"]
         note = run.reason or "; ".join(run.flags)
         ratio, seed = f"{run.D / run.N:.1f}", run.spec["seed"]

@@ -18,19 +18,20 @@ class Shards:
     """Files of `size` ids each (the last may hold fewer), read as one flat array: len, dtype, nbytes, slices and gathers."""
 
     def __init__(self, files: Sequence[np.ndarray], size: int) -> None:
-        self.files, self.size = tuple(files), size
+        self.files, self.step = tuple(files), size
         self.dtype = files[0].dtype
-        self.shape = (sum(len(file) for file in files),)
+        self.size = sum(len(file) for file in files)
+        self.shape = (self.size,)
         self.nbytes = sum(file.nbytes for file in files)
 
     def __len__(self) -> int:
-        return self.shape[0]
+        return self.size
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         if isinstance(index, slice):
             index = np.arange(*index.indices(len(self)))
         at = np.asarray(index)
-        shard, place = at // self.size, at % self.size
+        shard, place = at // self.step, at % self.step
         found = np.empty(at.shape, self.dtype)
         for number in np.unique(shard):
             here = shard == number

@@ -37,18 +37,10 @@ def mean_and_error(loss_W: np.ndarray) -> tuple[float, float]:
     return float(loss_W.mean()), float(loss_W.std(ddof=1) / math.sqrt(len(loss_W))) if len(loss_W) > 1 else math.inf
 
 
-def held_out_windows(ids: np.ndarray, tokens: int, context: int) -> np.ndarray:
-    """Windows of a further held-out set, [W, context + 1], evenly spread: `tokens` of it, or all that it has."""
-    available = (len(ids) - 1) // context
-    wanted = max(1, min(tokens // context, available))
-    start = np.arange(wanted) * available // wanted * context
-    return np.asarray(ids[start[:, None] + np.arange(context + 1)])
-
-
 def further(programs: Programs, params: Any, spec: RunSpec, corpus: Corpus) -> dict[str, np.ndarray]:
     """Loss of each window of each further held-out set, by its name."""
     context = spec.shape.context
     return {
-        name: evaluate_windows(programs, params, held_out_windows(ids, spec.eval_tokens, context), context)
-        for name, ids in corpus.heldouts.items()
+        name: evaluate_windows(programs, params, corpus.further(name, spec.eval_tokens, context), context)
+        for name in corpus.heldouts
     }
