@@ -191,7 +191,7 @@ def test_command_line(runs, tmp_path, capsys, monkeypatch):
     assert set(payload["intervals"]["exponents"]) == {"a", "b"}
     assert payload["path"] == "fits/tiny-chinchilla.json"
 
-    assert main([*words, "--profile", "--flops", "1e22", "--plan", "1e9,2e10"]) == 0
+    assert main([*words, "--rivals", "over-training", "--flops", "1e22", "--plan", "1e9,2e10"]) == 0
     shown = capsys.readouterr().out
     for word in (
         "alpha",

@@ -8,6 +8,7 @@ apart). A fit with warnings is still written, with exit status 0; one that the r
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--level", type=float, default=0.9, help="level of the intervals (default 0.9)")
     how.add_argument("--starts", type=int, default=500, help="starts over the whole box (default 500)")
     how.add_argument("--seed", type=int, default=0, help="seed of starts and bootstrap (default 0)")
-    how.add_argument("--profile", action="store_true", help="profile likelihoods beside the bootstrap")
+    how.add_argument(
+        "--rivals",
+        metavar="LAW,...",
+        help="other laws (`all` for every one that the table has columns for): their answers, and whether the runs tell "
+        "them apart by predicting each budget from those below; a few seconds a law",
+    )
     how.add_argument(
         "--flops", type=float, action="append", metavar="C", help="a budget to answer for; may be repeated"
     )
@@ -84,22 +90,18 @@ def run(args: argparse.Namespace) -> int | None:
 
 
 def _fit(args: argparse.Namespace) -> None:
-    from scaling.fitting.fit import profiles
-
     runs = _runs.read(args)
     found = _found(runs, args)
     path = Path(args.output) if args.output else Path("fits") / f"{Path(args.runs).resolve().stem}-{args.law}.json"
     _refuse_other(path, found, args.force)
     found.write(path)
-    held = profiles(runs, found) if args.profile else []
+    beside = _frontier(runs)
     if args.json:
         payload = {key: value for key, value in found.to_json().items() if key != "draws"}
-        extra = {"profiles": {p.name: {"level": p.level, "interval": p.interval} for p in held}} if held else {}
-        beside = _frontier(runs)
         approach2 = None if beside is None else beside.to_json()
-        return emit_json(payload | extra | {"path": str(path), "approach2": approach2})
-    _print(found, {p.name: p.interval for p in held})
-    _print_beside(found, _frontier(runs))
+        return emit_json(payload | {"path": str(path), "approach2": approach2})
+    _print(found)
+    _print_beside(found, beside)
     print(f"written to {path}")
 
 
@@ -115,11 +117,9 @@ def _frontier(runs: Runs) -> Frontier | None:
 
 def _print_beside(found: Fit, frontier: Frontier | None) -> None:
     """N* of each budget by its parabola and by the law, and the two exponents, side by side."""
-    from rich.console import Console
-
     if frontier is None:
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     mean = "" if found.exponents is None else f", the law {found.exponents[0]:.3f}"
     console.print(f"\nApproach 2 beside: N* ~ C^{frontier.a:.3f}{mean}", markup=False)
     table = _table("budget", "N* by parabola", "its loss", "law there", "left out")
@@ -167,7 +167,32 @@ def _found(runs: Runs, args: argparse.Namespace) -> Fit:
         plan=[_two(text, "--plan", ",") for text in args.plan or ()],
     )
     reading = {name: getattr(args, name) for name in _READING if getattr(args, name, None) is not None}
-    return replace(found, settings={**found.settings, "read": reading})
+    rivals = _rivals(runs, found, args) if args.rivals else ()
+    return replace(found, settings={**found.settings, "read": reading}, rivals=rivals)
+
+
+def _rivals(runs: Runs, found: Fit, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Other laws beside the fitted one: what each answers, and whether the runs show that it predicts worse than the best."""
+    from scaling.fitting.compare import applicable, compare
+    from scaling.fitting.laws import LAWS
+    from scaling.fitting.uncertainty import sizes
+
+    own = type(found.law)
+    names = [law.name for law in applicable(runs)] if args.rivals == "all" else args.rivals.split(",")
+    unknown = [name for name in names if name not in LAWS]
+    if unknown:
+        raise ValueError(f"--rivals {unknown[0]}: known are all, {', '.join(LAWS)}.")
+    kinds = [own, *(LAWS[name] for name in names if LAWS[name] is not own)]
+    compared = compare(runs, kinds, found.objective, starts=args.starts, seed=args.seed)
+    asked = [answer["C"] for answer in found.answers]
+    return [
+        {
+            "law": each.name, "params": dict(each.params), "objective": each.value, "verified": each.verified,
+            "rolling_error": each.rolling_error, "behind": each.behind, "behind_se": each.behind_se,
+            "told_apart": each.told_apart, "answers": sizes(each.law, asked) if each.law else [], "why_not": each.why,
+        }
+        for each in compared.contenders
+    ]  # fmt: skip
 
 
 def _objective(args: argparse.Namespace) -> Objective:
@@ -249,31 +274,39 @@ def _again(args: argparse.Namespace) -> int | None:
     if args.json:
         emit_json({"from": args.again, "same": apart[worst] < 1e-6, "difference": apart, "params": here.params})
     else:
-        _print(here, {})
+        _print(here)
         print(f"{args.again}: largest difference {apart[worst]:.1e} of {worst}", file=sys.stderr)
     if apart[worst] >= 1e-6:
         raise ValueError(f"{args.again}: {worst} is {here.params[worst]:.8g} here and {there.params[worst]:.8g} there.")
     return None
 
 
-def _print(found: Fit, profiles: dict[str, list[float]]) -> None:
-    """The fit on the terminal: law, coefficients, answers, objective, certificate, warnings."""
+def _console() -> Any:
+    """The terminal, or 150 columns of a file."""
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        console.width = 120
+        console.width = 150
+    return console
+
+
+def _print(found: Fit) -> None:
+    """The fit on the terminal: law, coefficients, answers, objective, certificate, warnings."""
+    console = _console()
     kind = type(found.law)
     console.print(f"[bold]{kind.name}[/]  {(kind.__doc__ or '').strip().splitlines()[0]}", markup=True)
     console.print(f"{found.n} runs of {found.source}, digest {found.digest}\n", markup=False)
-    console.print(_coefficients(found, profiles))
+    console.print(_coefficients(found))
     if found.answers:
         console.print(_answers(found))
-    for planned in found.planned:
+    for planned, profile in itertools.zip_longest(found.planned, found.profiles.get("planned", ()), fillvalue={}):
         mean, new = (_range(planned.get(key, [])) for key in ("mean_law", "new_run"))
         console.print(
-            f"planned N {planned['N']:.4g}, D {planned['D']:.4g}: loss {planned['loss']:.4f}; mean law {mean}; a new run {new}"
+            f"planned N {planned['N']:.4g}, D {planned['D']:.4g}: loss {planned['loss']:.4f}; mean law {mean} (profile "
+            f"{_range(profile.get('loss', []))}); a new run {new}"
         )
+    _print_other_answers(console, found)
     console.print(f"\nobjective    {found.value:.8g}  ({found.objective.describe})", markup=False)
     console.print(f"units        {found.units}", markup=False)
     if found.noise:
@@ -283,6 +316,31 @@ def _print(found: Fit, profiles: dict[str, list[float]]) -> None:
     for warned in found.warnings:
         console.print(f"[yellow]warning[/]      {warned.name}: ", end="")
         console.print(f"{warned.message} {warned.remedy}", markup=False)
+
+
+def _print_other_answers(console: Any, found: Fit) -> None:
+    """N* at the middle budget asked for, in narrower windows and under other laws, which no bootstrap knows of."""
+    if not found.answers:
+        return
+    at = len(found.answers) // 2
+    rows = [("all runs", found.law.name, found.answers[at], "")]
+    rows += [
+        (each["what"], found.law.name, each["answers"][at], f"{each['n']} runs")
+        for each in found.windows
+        if each["answers"]
+    ]
+    verdict = {True: "predicts worse", False: "not told apart", None: "no prediction"}
+    for each in found.rivals:
+        if each["law"] != found.law.name and each["answers"]:
+            rows.append(("all runs", each["law"], each["answers"][at], verdict[each["told_apart"]]))
+    if len(rows) < 2:
+        return
+    table = _table(f"at C = {found.answers[at]['C']:.4g}", "law", "N", "D/N", "loss", "")
+    for what, law, answer, note in rows:
+        table.add_row(
+            what, law, f"{answer['N']:.4g}", f"{answer['tokens_per_parameter']:.4g}", f"{answer['loss']:.4g}", note
+        )
+    console.print(table)
 
 
 def _print_certificate(console: Any, found: Fit) -> None:
@@ -319,11 +377,12 @@ def _table(*headings: str) -> Any:
     return table
 
 
-def _coefficients(found: Fit, profiles: dict[str, list[float]]) -> Any:
-    level = f"{found.intervals['level']:.0%}"
-    headings = ["", "value", "std. error", f"{level} interval"] + ([f"{level} profile"] if profiles else [])
+def _coefficients(found: Fit) -> Any:
+    level, profiles = f"{found.intervals['level']:.0%}", found.profiles
+    headings = ["", "value", "std. error", f"{level} bootstrap"] + ([f"{level} profile"] if profiles else [])
     table = _table(*headings)
     errors = found.intervals["standard_errors"]
+    held = {**profiles.get("params", {}), **profiles.get("exponents", {})}
     rows = [(name, value, found.intervals["params"].get(name, [])) for name, value in found.params.items()]
     if found.exponents is not None:
         rows += [(f"{n}  ({star} ~ C^{n})", value, found.intervals["exponents"].get(n, []))
@@ -331,13 +390,15 @@ def _coefficients(found: Fit, profiles: dict[str, list[float]]) -> Any:
     for name, value, ends in rows:
         key = name.split(" ")[0]
         error = "" if errors.get(key) is None else f"{errors[key]:.3g}"
-        table.add_row(name, f"{value:.6g}", error, _range(ends), *([_range(profiles.get(key, []))] if profiles else []))
+        table.add_row(name, f"{value:.6g}", error, _range(ends), *([_range(held.get(key, []))] if profiles else []))
     return table
 
 
 def _answers(found: Fit) -> Any:
-    table = _table("at C", "", "best", f"{found.intervals['level']:.0%} interval", "costs < 0.1%", "costs < 1%")
-    for answer in found.answers:
+    level = f"{found.intervals['level']:.0%}"
+    table = _table("at C", "", "best", f"{level} bootstrap", f"{level} profile", "costs < 0.1%", "costs < 1%")
+    held = found.profiles.get("answers", [])
+    for answer, profile in itertools.zip_longest(found.answers, held, fillvalue={}):
         flat = [_short(answer["flat"][share]) for share in ("0.1%", "1.0%")]
         for row, (key, label) in enumerate((("N", "N"), ("D", "D"), ("tokens_per_parameter", "D/N"), ("loss", "loss"))):
             ends = answer.get("intervals", {}).get(key, [])
@@ -346,6 +407,7 @@ def _answers(found: Fit) -> Any:
                 label,
                 f"{answer[key]:.4g}",
                 _short(ends),
+                _short(profile.get(key, [])),
                 *(flat if row == 0 else ("", "")),
                 end_section=key == "loss",
             )

@@ -13,12 +13,16 @@ from scaling.fitting.isoflop import budgets
 from scaling.fitting.laws import LAWS, Law
 from scaling.fitting.objective import LogHuber, Objective
 from scaling.fitting.solve import FitError, Problem, minimise, propose
+from scaling.fitting.uncertainty import resample
 from scaling.runs import Runs
 
 #: A law that a table lets be told apart is worse than the best by this many standard errors of the paired difference.
 TOLD_APART = 2.0
 #: Most folds of the rolling prediction.
 FOLDS = 6
+
+#: Resamples of the runs for the standard error of a difference between two laws' predictions: known to 7%.
+RESAMPLES = 100
 
 #: Of a fold's starts, the most promising ones that are taken to their optimum.
 FOLD_STARTS = 50
@@ -58,8 +62,9 @@ class Prediction:
 class Contender:
     """One law: its fit to all runs, its predictions, and how it stands to the best one.
 
-    `rolling_error` is the mean relative error over all runs that the rolling folds hold out; `behind` the mean paired
-    difference of it to the best law's, `behind_se` that difference's standard error over groups of runs. `answer` is
+    `rolling_error` is the mean relative error over all runs that the rolling folds hold out; `behind` its difference to the
+    best law's, `behind_se` that difference's standard error by bootstrap: both laws refitted to the same resamples of the
+    runs, so that what the runs of a fold share, the law fitted below it, counts as the one error it is. `answer` is
     (N, D) at the comparison's C.
     """
 
@@ -205,10 +210,10 @@ def _rolling(runs: Runs) -> list[Fold]:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A contender before it is ranked, with its rolling residuals |predicted / measured - 1| [R], NaN where not held out."""
+    """A contender before it is ranked, with its rolling error on each resample of the runs [RESAMPLES]."""
 
     contender: Contender
-    errors: np.ndarray
+    resampled: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -227,11 +232,12 @@ class _Harness:
             whole = fit(self.runs, kind, self.objective, resamples=0, starts=self.starts, seed=self.seed)
         except FitError as error:
             why = " ".join(str(error).split())
-            return _Entry(Contender(kind.name, None, None, False, (), (), None, None, None, None, why), errors)
+            return _Entry(Contender(kind.name, None, None, False, (), (), None, None, None, None, why), np.empty(0))
         folds = (*held, *rolled)
+        below = self._fit_below(kind, folds)
         predictions = [
             self._predict(fold, found, errors if i >= len(held) else None)
-            for i, (fold, found) in enumerate(zip(folds, self._fit_below(kind, folds)))
+            for i, (fold, found) in enumerate(zip(folds, below))
         ]
         hold_out, rolling = tuple(predictions[: len(held)]), tuple(predictions[len(held) :])
         complete = rolling and all(prediction.why is None for prediction in rolling)
@@ -241,8 +247,32 @@ class _Harness:
                 kind.name, whole.law, whole.value, whole.verified, hold_out, rolling, rolling_error, None, None,
                 self._answer(whole.law, C),
             ),
-            errors,
+            self._resampled(kind, rolled, [law for law in below[len(held) :] if isinstance(law, Law)]),
         )  # fmt: skip
+
+    def _resampled(self, kind: type[Law], folds: Sequence[Fold], laws: Sequence[Law]) -> np.ndarray:
+        """The rolling error [S] on resamples of the runs, the same for every law: each fold refitted to what was drawn
+        below it. Nothing where a fold has no law."""
+        if not laws or len(laws) < len(folds):
+            return np.empty(0)
+        problem, C = self._problem(kind, self.runs), self.runs.C
+        counts = resample(self.runs.group, RESAMPLES, self.seed)
+        theta = problem.to_fitted(np.array([list(law.params.values()) for law in laws]))
+        below = np.stack([fold.low > C for fold in folds])
+        weights = (problem.weights * below)[:, None] * counts
+        refitted = minimise(
+            problem, np.repeat(theta, RESAMPLES, 0), weights=weights.reshape(-1, len(C)), smooth=False, iterations=50
+        )
+        total, drawn = np.zeros(RESAMPLES), np.zeros(RESAMPLES)
+        for fold, points in zip(folds, np.split(problem.to_natural(refitted.theta), len(folds))):
+            above = fold.holds(C)
+            columns = {name: values[above] for name, values in problem.columns.items()}
+            with np.errstate(all="ignore"):
+                predicted = kind(*(points[:, k, None] for k in range(points.shape[1]))).loss(**columns)
+            errors = np.abs(predicted / self.runs.loss[above] - 1)
+            total += np.sum(counts[:, above] * np.where(np.isfinite(errors), errors, 1.0), -1)
+            drawn += counts[:, above].sum(-1)
+        return total / np.maximum(drawn, 1.0)
 
     def _fit_below(self, kind: type[Law], folds: Sequence[Fold]) -> list[Law | str]:
         """The law fitted to the runs below each fold, or why it cannot be: all starts of all folds in one batch.
@@ -304,24 +334,12 @@ def _rank(entries: Sequence[_Entry], runs: Runs) -> list[Contender]:
     best = order[0]
     if best.contender.rolling_error is None:
         return [entry.contender for entry in order]
-    return [_placed(entry, best, runs.group) for entry in order]
+    return [_placed(entry, best) for entry in order]
 
 
-def _placed(entry: _Entry, best: _Entry, group: np.ndarray) -> Contender:
-    contender = entry.contender
-    if contender.rolling_error is None:
+def _placed(entry: _Entry, best: _Entry) -> Contender:
+    contender, least = entry.contender, best.contender.rolling_error
+    if contender.rolling_error is None or least is None:
         return contender
-    difference = entry.errors - best.errors
-    held = ~np.isnan(difference)
-    behind, se = _clustered_mean(difference[held], group[held])
-    return replace(contender, behind=behind, behind_se=se)
-
-
-def _clustered_mean(values: np.ndarray, group: np.ndarray) -> tuple[float, float]:
-    """Mean and its standard error where the values of one group are not independent."""
-    _, member = np.unique(group.astype(str), return_inverse=True)
-    mean = float(values.mean())
-    sums = np.bincount(member, values - mean)
-    G = len(sums)
-    se = float(np.sqrt(np.sum(sums**2) * G / max(G - 1, 1)) / len(values))
-    return mean, se
+    spread = float(np.std(entry.resampled - best.resampled))
+    return replace(contender, behind=contender.rolling_error - least, behind_se=spread)

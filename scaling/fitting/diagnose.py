@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -144,20 +145,23 @@ def influence(before: Law, after: Law, dropped: int, ids: np.ndarray, errors: np
                      "Look at these runs; report the fit with and without them.")  # fmt: skip
 
 
-def drift(law: Law, found: tuple[Window, ...], interval: list[float], runs: int) -> Iterator[Warned]:
-    """Whether the exponent a leaves its own bootstrap interval when the smallest budgets are dropped.
+def drift(law: Law, found: tuple[Window, ...], level: float, runs: int) -> Iterator[Warned]:
+    """Whether the exponent a moves, when the smallest budgets are dropped, by more than the runs' noise explains.
 
     Windows of less than a third of the runs are noise of their own and do not count.
     """
-    if not interval or not hasattr(law, "exponents"):
+    if not hasattr(law, "exponents"):
         return
-    values = [(window, window.law.exponents[0]) for window in found if 3 * window.n >= runs]  # type: ignore[attr-defined]
-    outside = [(window, a) for window, a in values if not interval[0] <= a <= interval[1]]
-    if outside:
-        window, a = max(outside, key=lambda pair: abs(pair[1] - law.exponents[0]))  # type: ignore[attr-defined]
-        yield Warned("window-drift", a,
-                     f"fitted to {window.what} alone ({window.n} runs) a is {a:.3f}, outside its bootstrap interval "
-                     f"{interval[0]:.3f} to {interval[1]:.3f}: the bootstrap understates the extrapolation.",
+    a, z = law.exponents[0], NormalDist().inv_cdf((1 + level) / 2)  # type: ignore[attr-defined]
+    known = [window for window in found if 3 * window.n >= runs and window.a_shift_se]
+    moved = [(window, window.law.exponents[0] - a, window.a_shift_se) for window in known]  # type: ignore[attr-defined]
+    far = [(window, shift, se) for window, shift, se in moved if se and abs(shift) > z * se]
+    if far:
+        window, shift, se = max(far, key=lambda each: abs(each[1] / each[2]))
+        apart = abs(shift / se)
+        yield Warned("window-drift", shift / se,
+                     f"fitted to {window.what} alone ({window.n} runs) a is {a + shift:.3f} and not {a:.3f}: {apart:.1f} "
+                     "standard errors of the difference, so the law bends and the bootstrap understates the extrapolation.",
                      "Quote the range over windows beside the interval, or fit the larger budgets only.")  # fmt: skip
 
 

@@ -48,6 +48,8 @@ FIELDS = {
     "versions": "of the software",
     "checklist": "what a paper should report, in words (Li et al. 2025)",
 }
+#: Resamples on which windows are compared with the whole: enough for a standard error to 5%.
+PAIRED = 200
 #: Condition number from which a direction counts as wholly open.
 HOPELESS = 1e10
 #: Fields of a Fit that its file holds as they are.
@@ -55,7 +57,9 @@ _PLAIN = (
     "intervals",
     "answers",
     "planned",
+    "profiles",
     "windows",
+    "rivals",
     "worst",
     "count",
     "flops",
@@ -74,8 +78,9 @@ class Fit:
     `value` is the objective in its own reduction over `n` runs. `draws` [S, P] are the bootstrap's coefficients in
     the order of the law's fields, or None. `count` says what N counts, `flops` how C was counted; `domain` holds
     [low, high] of N, D and C over the runs. `digest` is that of the runs. `answers` are N*, D*, D/N and loss at some
-    budgets, `planned` the loss at planned runs, `windows` the law without the smallest budgets, `worst` without the
-    worst runs. `settings` are what `fit` was called with.
+    budgets, `planned` the loss at planned runs, `profiles` the profile-likelihood intervals of all these, `windows` the law
+    without the smallest budgets, `rivals` other laws' answers and whether the runs tell them apart, `worst` the law without
+    the worst runs. `settings` are what `fit` was called with. FIELDS says what each is in the file.
     """
 
     law: Law
@@ -97,6 +102,8 @@ class Fit:
     answers: Sequence[Mapping[str, Any]] = ()
     planned: Sequence[Mapping[str, Any]] = ()
     windows: Sequence[Mapping[str, Any]] = ()
+    profiles: Mapping[str, Any] = field(default_factory=dict)
+    rivals: Sequence[Mapping[str, Any]] = ()
     worst: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -177,7 +184,7 @@ class Fit:
             warnings=tuple(Warned(**warned) for warned in payload["warnings"]),
             draws=None if payload["draws"] is None else _unpack(payload["draws"]),
             noise=None if payload["noise"] is None else Noise(**payload["noise"]),
-            **{name: payload[name] for name in _PLAIN},
+            **{name: payload[name] for name in _PLAIN if name in payload},
         )
 
     @classmethod
@@ -245,7 +252,10 @@ def fit(
     stacked = None if draws is None else law(*draws.T)
     intervals = _intervals(fitted, draws, level)
     scatter = uncertainty.noise(problem, theta, runs.N, runs.D)
+    asked = list(map(float, flops)) or [float(runs.C.max()) * scale for scale in (1, 10, 100)]
     found = uncertainty.windows(problem, theta, runs.C)
+    if resamples:
+        found = uncertainty.shifts(problem, theta, found, uncertainty.resample(groups, min(resamples, PAIRED), seed))
     worst = diagnose.worst_runs(residual)
     without = uncertainty.leave_out(problem, theta, ~worst[None])[0] if len(runs) > 2 * len(theta) else None
     domain = {name: [float(v.min()), float(v.max())] for name, v in (("N", runs.N), ("D", runs.D), ("C", runs.C))}
@@ -253,7 +263,7 @@ def fit(
     if without is not None:
         errors = None if draws is None else np.array([_spread(draw) or math.inf for draw in draws.T])
         warned += diagnose.influence(fitted, without, int(worst.sum()), runs.id[worst], errors)
-    warned += diagnose.drift(fitted, found, intervals["exponents"].get("a", []), len(runs))
+    warned += diagnose.drift(fitted, found, level, len(runs))
     for C in flops:
         warned += diagnose.extrapolation(C, domain["C"])
     return Fit(
@@ -278,9 +288,10 @@ def fit(
         },
         versions={name: version(name) for name in ("isoflop", "jax", "jaxlib", "numpy")},
         noise=scatter,
-        answers=_answers(fitted, stacked, flops or [domain["C"][1] * scale for scale in (1, 10, 100)], level),
+        answers=_answers(fitted, stacked, asked, level),
         planned=[uncertainty.planned(fitted, stacked, residual, N, D, level) for N, D in plan],
-        windows=uncertainty.as_json(found),
+        windows=uncertainty.as_json(found, asked),
+        profiles={} if draws is None else uncertainty.profile_answers(problem, theta, draws, asked, plan, level),
         worst={} if without is None else {
             "n": int(worst.sum()), "ids": [str(name) for name in runs.id[worst]], "params": without.params,
         },

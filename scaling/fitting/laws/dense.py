@@ -40,9 +40,15 @@ class Chinchilla(Law):
         return a, 1 - a
 
     def optimum(self, C: Any) -> tuple[Any, Any]:
-        """(N, D) of least loss under C = 6 N D (Hoffmann et al. 2022, equation 4); vectorised."""
+        """(N, D) of least loss under C = 6 N D (Hoffmann et al. 2022, equation 4); vectorised.
+
+        Raises ValueError where a term has vanished, so that no size is best.
+        """
         a, b = self.exponents
-        log_G = np.log(self.alpha * self.A / (self.beta * self.B)) / (self.alpha + self.beta)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_G = np.log(np.divide(self.alpha * self.A, self.beta * self.B)) / (self.alpha + self.beta)
+        if np.ndim(log_G) == 0 and not np.isfinite(log_G):
+            raise ValueError(f"{self.name} {self.params}: no best N under C = 6ND; one of its terms has vanished.")
         product = np.asarray(C, np.float64) / FLOPS_PER_ND
         return np.exp(log_G) * product**a, np.exp(-log_G) * product**b
 

@@ -6,6 +6,7 @@ from scaling.fitting.solve.certificate import solve as solve
 from scaling.fitting.solve.newton import STATUS as STATUS
 from scaling.fitting.solve.newton import Solution as Solution
 from scaling.fitting.solve.newton import float64 as float64
+from scaling.fitting.solve.newton import look as look
 from scaling.fitting.solve.newton import minimise as minimise
 from scaling.fitting.solve.problem import FitError as FitError
 from scaling.fitting.solve.problem import Problem as Problem

@@ -27,6 +27,10 @@ NEAR_TIE = 0.05
 WORST_CONDITION = 1e5
 #: Stands for infinity, which JSON has not.
 UNKNOWN = 1e300
+#: Lanes that are taken to their end where the best one is not at its own; and how far down a vanished term is put.
+FINISHED, BURIED = 12, 25.0
+#: Share of the starts that must reach an optimum before their agreement says anything of the rest.
+LEAST_ENDED = 0.2
 #: Starts that must agree before the optimum counts as global.
 LEAST_AGREEING = 5
 
@@ -110,33 +114,53 @@ def _best(problem: Problem, solution: Solution) -> int:
 
 
 def _finish(problem: Problem, solution: Solution) -> Solution:
-    """The solution with the best lane taken to its end, where it had stopped before."""
-    best = _best(problem, solution)
-    if solution.status[best] == CONVERGED:
-        return solution
-    start = solution.theta[best][None]
-    tries = [minimise(problem, start, smooth=smooth, iterations=1000) for smooth in (False, True)]
-    again = min(tries, key=lambda found: found.value[0] if np.isfinite(found.value[0]) else np.inf)
-    if not again.value[0] <= solution.value[best] + 1e-10 * (abs(solution.value[best]) + _floor(problem)):
-        return solution
-    for kept, values in zip(solution, again):
-        kept[best] = values[0]
+    """The solution with the best lanes taken to their ends, where the best had stopped before its own."""
+    if solution.status[_best(problem, solution)] != CONVERGED:
+        order = np.argsort(np.where(np.isfinite(solution.value), solution.value, np.inf), kind="stable")
+        chosen = order[solution.status[order] != CONVERGED][:FINISHED]
+        for smooth in (False, True):
+            _improve(
+                problem, solution, chosen, minimise(problem, solution.theta[chosen], smooth=smooth, iterations=1000)
+            )
+    best = np.array([_best(problem, solution)])
+    gone = _vanished(problem, _reduced(problem, solution, best[0])[2])
+    if (gone & problem.positive).any():  # its term is lost in the others already; what it still costs is as small
+        buried = problem.constrain(solution.theta[best] - np.where(gone & problem.positive, BURIED, 0.0))
+        _improve(problem, solution, best, minimise(problem, buried, smooth=False, iterations=100))
     return solution
+
+
+def _improve(problem: Problem, solution: Solution, lanes: np.ndarray, again: Solution) -> None:
+    """Put the lanes' second ends in place of their first, where these are no worse."""
+    before = solution.value[lanes]
+    better = again.value <= before + 1e-10 * (np.abs(before) + _floor(problem)) * (again.status == CONVERGED)
+    for kept, values in zip(solution, again):
+        kept[lanes[better]] = values[better]
+
+
+def _reduced(problem: Problem, solution: Solution, lane: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(gradient [P], Hessian [P, P], majoriser [P, P]) by the coefficients that are free, their followers with them."""
+    ties = problem.ties
+    return (
+        ties.T @ solution.gradient[lane],
+        ties.T @ solution.hessian[lane] @ ties,
+        ties.T @ solution.majoriser[lane] @ ties,
+    )
 
 
 def _certify(problem: Problem, solution: Solution, best: int) -> Certificate:
     theta, value = solution.theta[best], float(solution.value[best])
-    gradient, hessian, majoriser = solution.gradient[best], solution.hessian[best], solution.majoriser[best]
-    free, bounds_hit = _free(problem, theta, problem.ties.T @ gradient, problem.ties.T @ majoriser @ problem.ties)
-    gradient, hessian = problem.ties.T @ gradient, problem.ties.T @ hessian @ problem.ties
+    gradient, hessian, majoriser = _reduced(problem, solution, best)
+    free, bounds_hit = _free(problem, theta, gradient, majoriser)
     residual, least = _optimality(gradient[free], hessian[np.ix_(free, free)], value + _floor(problem))
     condition = condition_number(problem, theta, free)
     basins = _basins(problem, solution)
     agreeing = int(np.sum(solution.value <= value + SAME_VALUE * (abs(value) + _floor(problem))))
+    enough = min(LEAST_AGREEING, len(solution.value))
     rival = [basin for basin in basins[1:] if basin.value <= value * (1 + NEAR_TIE)]
     return Certificate(
         converged=bool(residual <= OPTIMAL and least > 0),
-        global_evidence=bool(agreeing >= min(LEAST_AGREEING, len(solution.value)) and not rival),
+        global_evidence=bool(agreeing >= enough and np.mean(solution.status == CONVERGED) >= LEAST_ENDED and not rival),
         identifiable=bool(condition <= WORST_CONDITION and not bounds_hit),
         gradient_norm=residual,
         least_eigenvalue=least,
@@ -161,10 +185,15 @@ def _free(
     """[P] of bool: coefficients that can move; and the names of those at a bound or whose term has vanished."""
     low, high = problem.box
     at_bound = ((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0))
-    information = np.diag(majoriser)
-    vanished = information < FAINT * information.max() if information.max() > 0 else np.zeros(len(theta), bool)
-    stuck = problem.free & (at_bound | vanished)
+    stuck = problem.free & (at_bound | _vanished(problem, majoriser))
     return problem.free & ~stuck, tuple(np.array(problem.law.names())[stuck].tolist())
+
+
+def _vanished(problem: Problem, majoriser: np.ndarray) -> np.ndarray:
+    """[P] of bool: free coefficients that the runs say nothing of any more, since their term has vanished."""
+    information = np.diag(majoriser)
+    none = information < FAINT * information.max() if information.max() > 0 else np.zeros(len(information), bool)
+    return none & problem.free
 
 
 def _optimality(gradient: np.ndarray, hessian: np.ndarray, value: float) -> tuple[float, float]:

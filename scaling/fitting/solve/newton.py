@@ -8,14 +8,17 @@ by a damped Newton method on the exact Hessian H. The damping matrix is the majo
 H + lambda M is equivariant under any affine change of coefficients: the iterates are the same in any units. Lanes
 far from their optimum, and objectives with corners, go through a sequence of slopes, from as smooth as least squares
 to the objective itself (finite smoothing; Madsen and Nielsen 1993). Converged lanes leave and waiting ones take
-their place, so the shapes, and so the compiled function, never change with the number of starts or resamples.
+their place, so the shapes, and so the compiled function, never change with the number of starts or resamples. Each
+core has lanes of its own.
 
 Axes: L lanes, R runs (padded), P coefficients in fitted coordinates (positive coefficients as logarithms).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -136,19 +139,39 @@ def minimise(
         padded[:, :R] = rows(mass, index)
         return shared._replace(target=rows(target, index)[:, pad], weights=padded, free=mask[index])
 
-    with float64():
-        spread, advance = _compiled(problem.law, problem.objective.log)
+    def part(rows: np.ndarray) -> Solution:
+        """Where the starts in these rows end."""
+        with float64():
+            spread, advance = _compiled(problem.law, problem.objective.log)
 
-        def enter(index: np.ndarray, data: Data, occupied: np.ndarray) -> _State:
-            slope = np.full(lanes, shared.slope)
-            if smooth:
-                gentle = min(shared.psi_high, -shared.psi_low) / (2 * np.asarray(spread(starts[index], data)) + 1e-300)
-                slope = np.minimum(slope / 2, gentle)
-            return _begin(starts[index], slope, smooth, occupied)
+            def enter(index: np.ndarray, data: Data, occupied: np.ndarray) -> _State:
+                slope, begun = np.full(lanes, shared.slope), starts[rows[index]]
+                if smooth:
+                    gentle = min(shared.psi_high, -shared.psi_low) / (2 * np.asarray(spread(begun, data)) + 1e-300)
+                    slope = np.minimum(slope / 2, gentle)
+                return _begin(begun, slope, smooth, occupied)
 
-        ended = _drive(advance, enter, load, starts, lanes, iterations)
-        _look(advance, load, shared.slope, ended, lanes)
-    return ended
+            fill = lambda index: load(rows[index])  # noqa: E731
+            ended = _drive(advance, enter, fill, starts[rows], lanes, iterations)
+            _look(advance, fill, shared.slope, ended, lanes)
+        return ended
+
+    parts = np.array_split(np.arange(S), min(_cores(), -(-S // lanes)))
+    if len(parts) == 1:
+        return part(parts[0])
+    with ThreadPoolExecutor(len(parts)) as pool:  # XLA lets go of Python's lock while it computes
+        return Solution(*map(np.concatenate, zip(*pool.map(part, parts))))
+
+
+def look(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Summed objective [S], gradient [S, P], Hessian and majoriser [S, P, P] at points [S, P] in fitted coordinates."""
+    found = minimise(problem, points, smooth=False, iterations=0)
+    return found.value, found.gradient, found.hessian, found.majoriser
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _drive(

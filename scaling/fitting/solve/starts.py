@@ -16,6 +16,10 @@ from scaling.fitting.solve.problem import Problem
 
 #: Share of the mean loss given to a term that the linear problem sets to nought, so that it can come back.
 FAINT_SHARE = 1e-3
+#: The share given to a term that a start leaves out on purpose: next to nought, from where it grows if it should.
+LEFT_OUT_SHARE = 1e-8
+#: Every one of this many starts leaves out some terms: optima at E = 0 are reached slowly from inside.
+LEAVE_OUT_EVERY = 7
 
 
 def propose(problem: Problem, count: int, seed: int = 0) -> np.ndarray:
@@ -94,16 +98,28 @@ def _project(problem: Problem, target: np.ndarray, basis: np.ndarray) -> np.ndar
     pinned = np.array([itself and name in problem.pin for name in law.linear])
     fixed = np.array([problem.pin.get(name, 0.0) for name in law.linear])
     target = target - basis @ fixed
+    out = _left_out(len(basis), positive & ~pinned)
     scale = np.abs(target) + 1e-300
     weights = problem.weights / scale**2
     for _ in range(3):
-        x = _positive_least_squares(np.where(pinned, 0.0, basis), target, weights, positive & ~pinned)
+        x = _positive_least_squares(np.where(pinned | out, 0.0, basis), target, weights, positive & ~pinned)
+        x = np.where(out[:, 0], 0.0, x)
         residual = np.abs(target - np.einsum("srk,sk->sr", basis, x * ~pinned)) / scale
         middle = np.median(residual, -1, keepdims=True) + 1e-12
         weights = problem.weights / scale**2 / np.maximum(1.0, residual / (2 * middle))
     size = np.abs(target).mean(-1, keepdims=True) / np.maximum(np.abs(basis).mean(1), 1e-300)
-    x = np.where(positive & ~(x > 0), FAINT_SHARE * size, x)
+    x = np.where(positive & ~(x > 0), np.where(out[:, 0], LEFT_OUT_SHARE, FAINT_SHARE) * size, x)
     return np.where(pinned, fixed, x).reshape(-1, K)
+
+
+def _left_out(count: int, positive: np.ndarray) -> np.ndarray:
+    """[S, 1, K] of bool: which linear coefficients each start leaves out: all sets of them in turn, never all of them."""
+    out = np.zeros((count, 1, len(positive)), bool)
+    sets = [off for off in itertools.product((False, True), repeat=len(positive)) if any(off) and not all(off)]
+    sets = [off for off in sets if not np.any(np.array(off) & ~positive)]
+    for turn, start in enumerate(range(LEAVE_OUT_EVERY - 1, count if sets else 0, LEAVE_OUT_EVERY)):
+        out[start, 0] = sets[turn % len(sets)]
+    return out
 
 
 def _positive_least_squares(
