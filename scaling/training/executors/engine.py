@@ -18,15 +18,14 @@ from scaling.training.worker import EXIT_CANNOT_WRITE, Queue
 #: Seconds a worker is given to write its checkpoint after it was asked to stop.
 STOP_SECONDS = 60.0
 
+#: A look at a large folder takes a while, and is then taken less often, but as often as this.
+MOST_POLL_SECONDS = 5.0
+
 Look = Callable[[], None]
 
 
 class Executor(Protocol):
     """Trains tasks: when `run` returns, each of their cells has its `<folder>/<id>.json`, finished or failed."""
-
-    def start_many(self, queue: Queue, count: int) -> list[Started]:
-        """Start so many workers."""
-        return [self.start(queue) for _ in range(count)]
 
     def run(self, tasks: Sequence[Task], folder: Path, corpus: Path, look: Look) -> None:
         """Train the tasks, in this order, on the cached corpus in folder `corpus`; `look` is called now and then."""
@@ -118,7 +117,7 @@ class Engine(ABC):
                 if wanted > 0:
                     workers += self.start_many(queue, wanted)
                 look()
-                time.sleep(max(self.poll_seconds, 20 * (time.monotonic() - began)))
+                time.sleep(min(max(self.poll_seconds, 20 * (time.monotonic() - began)), MOST_POLL_SECONDS))
                 left = unfinished(left, folder)
             look()
         finally:
