@@ -1,5 +1,6 @@
 """Training: the same spec, the same loss, however often it was interrupted; and failures that are recorded."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -13,6 +14,8 @@ from scaling.training.train import (
     Interrupted,
     OutOfMemory,
     checkpoint,
+    choose_trackers,
+    chosen_trackers,
     cost,
     course,
     evaluate,
@@ -21,6 +24,7 @@ from scaling.training.train import (
     learning_rates,
     programs,
     schedule,
+    trackers,
     train,
     train_branches,
     train_many,
@@ -313,3 +317,40 @@ def test_what_a_run_cost_is_in_its_record(spec, whole):
     assert whole.energy_kwh > 0
     assert whole.energy_how.startswith(("measured", "estimated"))
     assert whole.share_of_peak is None  # nobody publishes a processor's
+
+
+def test_the_curve_is_kept_as_json_lines_and_goes_on_where_the_run_does(spec, corpus, tmp_path):
+    seen = []
+
+    def following():
+        lines = chosen_trackers(tmp_path)[0]
+        return lambda progress: (seen.append(progress), lines.step(progress))
+
+    with pytest.raises(Interrupted):
+        train(spec, corpus, checkpoints=tmp_path / "kept", watch=following(), stopping=lambda: len(seen) >= 3)
+    path = tmp_path / "curves" / f"{spec.id}.jsonl"
+    with path.open("a") as file:  # a chunk after the checkpoint, and a line that a kill cut short
+        file.write('{"step": 8, "loss": 9.0}\n{"step": 1')
+    train(spec, corpus, checkpoints=tmp_path / "kept", watch=following())
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 11]
+    assert [line["loss"] for line in lines] == [pytest.approx(each.loss, abs=1e-5) for each in seen]
+
+
+def test_trackers_that_are_unknown_or_not_installed_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="needed one of tensorboard, wandb"):
+        choose_trackers(["mlflow"], tmp_path)
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", "no_such_package")
+    with pytest.raises(ValueError, match=r"isoflop\[wandb\]"):
+        choose_trackers(["wandb"], tmp_path)
+
+
+def test_tensorboard_gets_the_curve(spec, corpus, tmp_path):
+    pytest.importorskip("tensorboardX")
+    choose_trackers(["tensorboard"], tmp_path)
+    both = chosen_trackers(tmp_path)
+    run = train(spec, corpus, watch=lambda progress: [tracker.step(progress) for tracker in both])
+    for tracker in both:
+        tracker.end(run)
+    (events,) = (tmp_path / "tensorboard" / spec.id).iterdir()
+    assert b"heldout_loss" in events.read_bytes()

@@ -65,6 +65,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--max-flops", type=float, metavar="C", help="train the cheapest cells that take so much together"
     )
     parser.add_argument("--retry-failed", action="store_true", help="train the cells that failed again")
+    parser.add_argument(
+        "--track",
+        nargs="+",
+        metavar="NAME",
+        help="curves to tensorboard or wandb (offline), beside .sweep/curves/ID.jsonl",
+    )
     parser.add_argument("--usd-per-hour", type=float, metavar="X", help="price of a device, for --dry-run")
     parser.add_argument("--watts", type=float, metavar="X", help="draw of a device, for --dry-run")
 
@@ -93,6 +99,11 @@ def run(args: argparse.Namespace) -> int | None:
     _warn([*todo.warnings, *([doubts] if doubts else [])])
     if args.dry_run:
         return _dry_run(todo, args)
+    if args.track is not None:
+        from scaling.training.state import STATE
+        from scaling.training.train import choose_trackers
+
+        choose_trackers(args.track, out / STATE)
     again = f"`scaling sweep {args.grid} --out {out}`"
     try:
         with sweep_display() as show, _sigterm_as_ctrl_c():

@@ -30,7 +30,8 @@ class Run:
     """The record of one run, as it lies in `<folder>/<id>.json`.
 
     N in parameters (`N_active`: those that one token meets), D in tokens, C in FLOPs (exact, causal attention) and `C_6nd` = 6ND,
-    `loss` in nats per token on the held-out tokens with its standard error `loss_se`, `curve` as [tokens, loss] pairs of the training loss.
+    `loss` in nats per token on the held-out tokens with its standard error `loss_se`, `curve` as [tokens, loss] pairs of the
+    training loss.
     `heldout` has loss and standard error on further held-out sets by name. `seconds` are those of training; compiling and
     evaluating are counted apart. `flops_spent` are those that this record's run cost: of a branch of the trunk `trunk`, its own
     decay and the trunk's stretch since the sibling before. Of `packed` runs that were trained at once each has its

@@ -28,6 +28,7 @@ from scaling.training.tasks import Task, unfinished
 
 if TYPE_CHECKING:
     from scaling.training.corpus import Corpus
+    from scaling.training.train import Tracker
 
 #: Exit status of a worker that cannot write into the folder; its last line says why.
 EXIT_CANNOT_WRITE = 74
@@ -80,6 +81,7 @@ class Worker:
         self.queue, self.name, self.corpus, self.stopping = queue, name, corpus, stopping
         self.claims = Claims(queue.folder, lease_seconds=queue.lease_seconds)
         self.failures = Failures(queue.folder)
+        self.trackers: list[Tracker] | None = None
 
     def run(self) -> None:
         """Train what can be claimed, the first of the queue first, until nothing can."""
@@ -119,7 +121,13 @@ class Worker:
     def _train(self, task: Task, claim: Claim) -> None:
         from scaling.training import train as trainer
 
+        if self.trackers is None:
+            self.trackers = trainer.chosen_trackers(self.queue.folder / STATE)
+        trackers = self.trackers
+
         def watch(progress: trainer.Progress) -> None:
+            for tracker in trackers:
+                tracker.step(progress)
             claim.told(
                 id=progress.spec.id,
                 step=progress.step,
@@ -132,6 +140,8 @@ class Worker:
             claim.require()
             if run.id not in recorded(self.queue.folder):
                 run.write(self.queue.folder)
+            for tracker in trackers:
+                tracker.end(run)
 
         claim.beat(id=task.specs[0].id, step=0, loss=None, seconds=0.0, compile_seconds=0.0)
         checkpoints = self.queue.folder / STATE / "checkpoints"

@@ -14,3 +14,8 @@ from scaling.training.train.run import measure as measure
 from scaling.training.train.run import train as train
 from scaling.training.train.schedule import chunk_steps as chunk_steps
 from scaling.training.train.schedule import learning_rates as learning_rates
+from scaling.training.train.trackers import TRACKERS as TRACKERS
+from scaling.training.train.trackers import Tracker as Tracker
+from scaling.training.train.trackers import choose_trackers as choose_trackers
+from scaling.training.train.trackers import chosen_trackers as chosen_trackers
+from scaling.training.train.trackers import require_trackers as require_trackers

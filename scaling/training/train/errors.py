@@ -11,8 +11,8 @@ class Interrupted(Exception):
     """A run that was asked to stop, and has kept its state."""
 
 
-class OutOfMemory(Exception):
-    """A run that its device cannot hold; the message says what would fit."""
+class OutOfMemory(ValueError):
+    """A run that its device cannot hold, so that trying again is of no use; the message says what would fit."""
 
 
 class DeviceLost(Exception):
