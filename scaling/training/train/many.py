@@ -77,7 +77,7 @@ def faster(spec: RunSpec, corpus: Corpus, runs: int) -> How:
     like = [jax.devices()[0].device_kind, repr(spec.shape), repr(compiled_in(spec.recipe)), runs, jax.__version__]
     path = cache_folder() / "packs" / f"{hashlib.sha256(repr(like).encode()).hexdigest()[:16]}.json"
     if not path.exists():
-        seconds = {how: _chunk_seconds(spec, corpus, runs, how) for how in ("vmap", "map")}
+        seconds = {how: chunk_seconds(spec, corpus, runs, how) for how in ("vmap", "map")}
         write_whole(path, to_json({"device": like[0], "runs": runs, "N": spec.shape.N, "seconds": seconds}))
     seconds = json.loads(path.read_text())["seconds"]
     return min(seconds, key=seconds.get)
@@ -110,7 +110,7 @@ def _alike(spec: RunSpec) -> RunSpec:
     return replace(spec, seed=0, recipe=compiled_in(spec.recipe))
 
 
-def _chunk_seconds(spec: RunSpec, corpus: Corpus, runs: int, how: How) -> float:
+def chunk_seconds(spec: RunSpec, corpus: Corpus, runs: int, how: How) -> float:
     """Seconds of one chunk of so many runs, the second of two, without compiling."""
     ids, length = ids_of(corpus), chunk_steps(spec.shape, spec.recipe.batch_tokens)
     programs = compiled.programs(spec.shape, spec.recipe, ids, runs, how)
