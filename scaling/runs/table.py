@@ -77,6 +77,8 @@ COLUMNS = {
     "clip": "largest norm of the gradient",
     "z_loss": "weight of the z-loss",
     "precision": "number format of the products",
+    "balance_loss": "weight of the loss that spreads tokens over experts",
+    "remat": "whether activations are computed again in the backward pass",
     "decay_share": "share of the steps in which a wsd run decays",
     "cooldown": "how it decays",
     "versions": "versions of the software, JSON",
