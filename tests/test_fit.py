@@ -10,7 +10,7 @@ import pytest
 from test_recovery import table
 
 from scaling.cli import main
-from scaling.fitting.fit import Fit, FitError, fit, pose, profiles
+from scaling.fitting.fit import FIELDS, Fit, FitError, fit, pose, profiles
 from scaling.fitting.laws import Chinchilla, Law
 from scaling.fitting.objective import Absolute, LogSquared
 from scaling.runs import Runs
@@ -50,6 +50,10 @@ def test_the_file_gives_the_same_fit_back(found, tmp_path):
     path.write_text("{}")
     with pytest.raises(ValueError, match="not a fit"):
         Fit.read(path)
+
+
+def test_every_key_of_the_file_is_documented(found):
+    assert set(found.to_json()) == set(FIELDS)
 
 
 def test_flat_band_costs_what_it_says(found):

@@ -63,6 +63,15 @@ def test_another_table_is_refused(shared_data, tmp_path):
         load("epoch", tmp_path)
 
 
+def test_one_altered_run_is_refused(shared_data, tmp_path):
+    lines = (shared_data / "chinchilla_toolkit_llm.csv").read_text().splitlines()
+    C, N, D, loss = lines[100].split(",")
+    lines[100] = f"{C},{N},{D},{float(loss) + 1e-4}"
+    (tmp_path / "df.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="not the 234 runs"):
+        load("toolkit", tmp_path)
+
+
 @pytest.fixture
 def server(shared_data, tmp_path, monkeypatch):
     """The published file behind a local server, and an empty cache."""

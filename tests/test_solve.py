@@ -14,7 +14,7 @@ from scaling.fitting.objective import Absolute, Asymmetric, Huber, LogHuber, Log
 from scaling.fitting.solve import Problem, minimise, propose, solve
 from scaling.fitting.solve.moments import lane_model
 from scaling.fitting.solve.newton import _shared, bucket, float64
-from scaling.fitting.uncertainty import refit
+from scaling.fitting.uncertainty import refit, resample
 
 #: FITTING.md: A .5%, B 1%, the rest 2e-4.
 TOLERANCE = {"E": 2e-4, "A": 5e-3, "B": 1e-2, "alpha": 2e-4, "beta": 2e-4}
@@ -98,6 +98,14 @@ def test_bootstrap_standard_errors_on_the_same_draws(epoch):
     assert np.diff(np.quantile(a, [0.1, 0.9]))[0] == pytest.approx(0.0514, rel=1e-2)
     ratio = np.divide(*Chinchilla(*draws.T).optimum(5.76e23)[::-1])
     np.testing.assert_allclose(np.quantile(ratio, [0.1, 0.9]), [10.1, 29.4], rtol=3e-2)  # one resampling's error is 2%
+
+
+def test_bootstrap_standard_errors_on_other_draws(epoch):
+    """FITTING.md: 8% where the draws are others."""
+    posed = problem(*epoch[0])
+    theta, _, _ = solve(posed, 32)
+    draws = refit(posed, theta, resample(np.arange(240), 4000, seed=7))
+    np.testing.assert_allclose(draws.std(0), [0.0256, 124.49, 1288.97, 0.0154, 0.0206], rtol=8e-2)
 
 
 def test_hoffmann_grid_of_starts(epoch):
@@ -209,11 +217,19 @@ def scipy_best(posed: Problem, starts: int, seed: int) -> float:
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_never_above_scipy(seed):
-    """The smaller copy of benchmarks/fitting_against_scipy.py; a relative 1e-9 is both solvers' rounding."""
+    """The smaller copy of benchmarks/fitting_scipy.py; a relative 1e-9 is both solvers' rounding."""
     posed = generated(seed)
     _, ours, _ = solve(posed, 128)
     theirs = scipy_best(posed, 8, seed)
     assert ours <= theirs * (1 + 1e-9) + 1e-16
+
+
+@pytest.mark.parametrize("runs", [30, 8])
+def test_a_floor_of_nought_is_reached(runs):
+    """Losses without a floor: the optimum with E left out is not beaten by the one that has it."""
+    planted = table(Chinchilla(1e-12, 40.0, 60.0, 0.1, 0.1), runs, noise=0.02, seed=3)
+    whole, without = (problem(planted.N, planted.D, planted.loss, **limits) for limits in ({}, {"pin": {"E": 1e-9}}))
+    assert solve(whole, 256)[1] <= solve(without, 256)[1] * (1 + 1e-8)
 
 
 def test_pin_tie_bound_prior():

@@ -74,3 +74,48 @@ def test_dispersion_under_a_small_delta_is_finite():
     problem = pose(runs, objective=LogHuber(1e-6))
     theta = solve(problem, 32)[0]
     assert 0 < uncertainty.dispersion(problem, theta) < 1
+
+
+def test_profile_of_a_coefficient_is_the_one_found_by_pinning_it(posed):
+    """Two ways to one curve: the coefficient fixed, and any measure held by a constraint."""
+    _, problem, theta = posed
+    pinned = uncertainty.profile(problem, theta, "alpha", 0.01)
+    held = uncertainty.profile_of(problem, theta, {"alpha": lambda law: law.alpha}, {"alpha": 0.01})["alpha"]
+    assert held.interval == pytest.approx(pinned.interval, rel=1e-3)
+
+
+def test_profiles_of_answers_hold_the_answers(posed):
+    _, problem, theta = posed
+    draws = uncertainty.refit(problem, theta, uncertainty.resample(np.arange(60), 200))
+    found = uncertainty.profile_answers(problem, theta, draws, [1e22], [(1e9, 2e10)], 0.9)
+    law = Chinchilla(*problem.to_natural(theta))
+    (answer,), (planned,) = found["answers"], found["planned"]
+    N, D = law.optimum(1e22)
+    for (low, high), value in ((answer["N"], N), (answer["D"], D), (answer["loss"], law.loss(N, D))):
+        assert low < value < high
+    assert planned["loss"][0] < law.loss(1e9, 2e10) < planned["loss"][1]
+    assert found["exponents"]["a"][0] < law.exponents[0] < found["exponents"]["a"][1]
+
+
+def test_draws_are_spread_by_the_root_of_runs_over_freedom(posed):
+    """60 runs and five coefficients: 60 / 55 in variance, about the fit."""
+    _, problem, theta = posed
+    draws = uncertainty.refit(problem, theta, uncertainty.resample(np.arange(60), 50))
+    wide = uncertainty.widen(problem, theta, draws, 60)
+    np.testing.assert_allclose(wide[:, 3] - theta[3], np.sqrt(60 / 55) * (draws[:, 3] - theta[3]), rtol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", [LogSquared(), LogHuber(1e-3)], ids=["squared", "log-huber"])
+def test_the_interval_covers(objective):
+    """The smaller copy of benchmarks/fitting.py coverage: 120 planted laws, 90% interval of a; 84 to 99 of 100 is chance."""
+    hits = []
+    for seed in range(120):
+        runs = table(TRUE, 48, seed=seed, noise=0.01)
+        problem = pose(runs, objective=objective)
+        theta = solve(problem, 16)[0]
+        draws = uncertainty.refit(problem, theta, uncertainty.resample(np.arange(48), 200, seed))
+        a = Chinchilla(*uncertainty.widen(problem, theta, draws, 48).T).exponents[0]
+        low, high = uncertainty.interval(a, 0.9)
+        hits.append(low <= TRUE.exponents[0] <= high)
+    assert 0.84 <= np.mean(hits) <= 0.99

@@ -70,6 +70,34 @@ _PLAIN = (
     "versions",
 )
 
+#: Key of a fit's file -> what it holds: the schema, from which the documentation is made.
+FIELDS = {
+    "schema": "version of this layout",
+    "law": "name of the law",
+    "params": "coefficient -> value, unrounded; N in parameters, D in tokens, loss in nats per token",
+    "objective": "name, its limits, reduction (sum or mean), residual (log or raw), value at the optimum, n runs",
+    "certificate": "verified = converged and global_evidence and identifiable, each with its numbers: gradient_norm (needed "
+    "1e-8), least_eigenvalue, starts, agreeing_starts, statuses, basins (the best five optima), condition_number, bounds_hit",
+    "warnings": "list of name, number, message, remedy",
+    "intervals": "level, method, [low, high] of params and of the exponents a and b, standard_errors",
+    "answers": "at each C: N, D, tokens_per_parameter, loss, their intervals, flat: [low, high] of N that waste under a share",
+    "planned": "at each planned N, D: loss, the interval of the mean law and of one new_run, noise included",
+    "profiles": "level and profile-likelihood intervals of params, exponents, answers, planned; [] where the runs close none",
+    "windows": "the law refitted without the smallest budgets: what, n, params, a, a_shift_se (of a's difference), answers",
+    "rivals": "other laws (--rivals): params, objective, rolling_error, behind the best +- behind_se, told_apart, answers",
+    "worst": "ids of the n worst runs, and params without them",
+    "noise": "scatter of the log loss around the law, between repeats (seed), repeats, lack_of_fit (a p value)",
+    "draws": "the bootstrap's coefficients: shape [resamples, coefficients], float64 in base64, little endian",
+    "count": "what N counts: N (all), N_nonembedding, N_matmul",
+    "flops": "how C was counted: exact or 6ND",
+    "domain": "[low, high] of N, D and C over the runs",
+    "digest": "SHA-256 (16 hex digits) of the runs' N, D, C and loss",
+    "source": "where the runs came from",
+    "settings": "what the fit was called with, and how the table was read: `scaling fit --from` does it again",
+    "checklist": "what a scaling-law paper should report ((Mis)Fitting, Li et al. 2025)",
+    "versions": "of isoflop, jax, jaxlib, numpy",
+}
+
 
 @dataclass(frozen=True)
 class Fit:

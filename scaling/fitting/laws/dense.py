@@ -268,7 +268,7 @@ def _worth(amount: Any, unique: Any, R: Any) -> Any:
 
 @dataclass(frozen=True)
 class OverTraining(Law):
-    """L = E + (a M^eta + b M^-eta) C^-eta with M = D / N and C = 6ND (Gadre et al. 2024, equation 4)."""
+    """L = E + (a M^eta + b M^-eta) C^-eta with M = D / N and C = 6ND (Gadre et al. 2024)."""
 
     E: float
     a: float
@@ -391,7 +391,7 @@ class Precision(Law):
         "alpha": (0.05, 1.2), "beta": (0.05, 1.2),
         "gamma_w": (0.3, 8.0), "gamma_a": (0.3, 8.0), "gamma_kv": (0.3, 8.0),
     }  # fmt: skip
-    source: ClassVar[str] = "Kumar et al. 2024, arXiv 2411.04330, equation 3"
+    source: ClassVar[str] = "Kumar et al. 2024, arXiv 2411.04330"
 
     def kept(self, P_w: Any, P_a: Any, P_kv: Any) -> Any:
         """The share of N that counts at these bits."""

@@ -16,7 +16,7 @@ Names = ClassVar[tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Routed(Law):
-    """log L = a log N + b log X + c log N log X + d, over N active parameters and X experts (Clark et al. 2022, equation 4).
+    """log L = a log N + b log X + c log N log X + d, over N active parameters and X experts (Clark et al. 2022).
 
     Natural logarithms. Clark et al. saturate X at both ends; give the saturated count as the column X where it matters.
     """
@@ -61,7 +61,7 @@ class Routed(Law):
 
 @dataclass(frozen=True)
 class Granular(Law):
-    """L = E + (g / G^gamma + A) / N^alpha + B / D^beta with granularity G (Krajewski et al. 2024, equation 5)."""
+    """L = E + (g / G^gamma + A) / N^alpha + B / D^beta with granularity G (Krajewski et al. 2024)."""
 
     E: float
     A: float

@@ -68,19 +68,19 @@ PUBLISHED: dict[str, Published] = {
             E=2.7648, A=4.299e3, B=1.806e4, alpha=0.4965, beta=0.4965, gamma_w=2.6745, gamma_a=2.2102, gamma_kv=0.9578
         ),
         "Kumar et al. 2024, arXiv 2411.04330, appendix K",
-        "N without embeddings, 30M to 220M; columns P_w, P_a, P_kv in bits.",
+        "Not checked against the paper. N without embeddings, 30M to 220M; columns P_w, P_a, P_kv in bits.",
         "N_nonembedding",
     ),
     # The paper's logarithms are to the base 10: log10 L = a log10 N + b log10 X + c log10 N log10 X + d.
     "clark-s-base": Published(
         Routed(a=-0.082, b=-0.108, c=0.009 / math.log(10), d=1.104 * math.log(10)),
         "Clark et al. 2022, arXiv 2202.01169, S-BASE routing",
-        "X is the number of experts after the paper's saturation, between 1.847 and 314.478.",
+        "Not checked against the paper. X is the number of experts after the paper's saturation, between 1.847 and 314.478.",
     ),
     "krajewski": Published(
         Granular(E=0.47, A=18.1, B=30.8, g=2.1, alpha=0.115, beta=0.147, gamma=0.58),
         "Krajewski et al. 2024, arXiv 2402.07871",
-        "64-fold expansion throughout; column G, granularity.",
+        "Not checked against the paper. 64-fold expansion throughout; column G, granularity.",
     ),
     "abnar": Published(
         Sparse(
@@ -88,6 +88,6 @@ PUBLISHED: dict[str, Published] = {
             lam=-0.1666,
         ),
         "Abnar et al. 2025, arXiv 2501.12370, table 3",
-        "N counts all parameters; column S, the share that is idle.",
+        "Not checked against the paper. N counts all parameters; column S, the share that is idle.",
     ),
 }  # fmt: skip
