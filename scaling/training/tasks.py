@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -59,11 +59,10 @@ class Task:
         """Training FLOPs of the whole task."""
         return sum(self.own_flops.values())
 
-    def missing(self, done: Iterable[str]) -> Task | None:
+    def missing(self, done: Container[str]) -> Task | None:
         """What is left of it where these ids have records: fewer branches, but a pack is whole; None where nothing is."""
-        have = set(done)
-        left = tuple(spec for spec in self.specs if spec.id not in have)
-        if not left or self.kind == "pack":
+        left = tuple(spec for spec in self.specs if spec.id not in done)
+        if not left or self.kind == "pack" or len(left) == len(self.specs):
             return self if left else None
         return replace(self, specs=left)
 
