@@ -1,13 +1,13 @@
-"""The transformer: `init(shape, key)` and `logits(params, tokens, shape)`, on plain pytrees.
+"""The transformer on plain pytrees: `init`, `logits`, and `losses` without the logits of all tokens at once.
 
-Axes: B batch, T time, X = B x T tokens, M width, H heads, K head width, F MLP width, V vocab, L depth.
-Activations are [X, M] matrices and blocks are unrolled: on CPU, XLA's products over three-dimensional
-activations are several times slower (benchmarks/README.md).
+Axes: B batch, T time, X = B x T tokens, M width, H heads, K head width, C queries, keys and values together, F MLP
+width, E experts, V vocab, L depth. Activations are [X, M] matrices: on CPU, XLA's products over three-dimensional
+activations are several times slower (benchmarks/README.md). What is normalised, weighed by a softmax or summed to a
+loss is float32 whatever the type of the parameters.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -15,16 +15,19 @@ import jax
 import jax.numpy as jnp
 
 from scaling.shape import Shape
+from scaling.training.attention import attention
 
 Params = dict[str, Any]
 
-#: The longest rotary wavelength, in contexts. Su et al. 2021's base of 10,000 leaves most of a small head's
-#: frequencies without a full turn in 64 tokens; at width 16 that costs .04 nats (runs/LOG.md).
-ROTARY_CONTEXTS = 10.0
+#: Standard deviation of a fresh embedding that is the head too. Tokens enter divided by it, and logits are made by the
+#: embedding over sqrt(M): a fresh model then guesses, and both uses learn at about their own rate.
+TIED_SCALE = 0.1
 
-#: Scores are kept within this, so that their exponentials need no maximum subtracted and their sum is a number.
-#: Those of unit vectors are within the gain, which begins at sqrt(K).
-MOST_SCORE = 75.0
+#: Blocks are compiled one by one up to this depth, and once, in a loop, beyond it.
+MOST_UNROLLED = 12
+
+#: Logits, in numbers, that a loss is computed from at once: 256 MiB of float32.
+MOST_LOGITS = 2**26
 
 
 def init(shape: Shape, key: jax.Array) -> Params:
@@ -32,113 +35,125 @@ def init(shape: Shape, key: jax.Array) -> Params:
 
     The two matrices that write into the residual stream start at zero, so every block starts as the identity.
     """
-    L, M, V = shape.depth, shape.width, shape.vocab
-    F = shape.mlp_ratio * M
+    L, M, V, F = shape.depth, shape.width, shape.vocab, shape.mlp_width
     keys = jax.random.split(key, 4)
-    return {
-        "embed": jax.random.normal(keys[0], (V, M)),
-        "qkv": jax.random.normal(keys[1], (L, M, 3 * M)) * M**-0.5,
+    into = 2 * F if shape.mlp == "swiglu" else F
+    experts = (shape.experts,) if shape.experts else ()
+    params = {
+        "embed": jax.random.normal(keys[0], (V, M)) * (TIED_SCALE if shape.tied else 1.0),
+        "qkv": jax.random.normal(keys[1], (L, M, M + 2 * shape.kv_width)) * M**-0.5,
         "gain": jnp.full((L, shape.heads), shape.head_width**0.5),
         "out": jnp.zeros((L, M, M)),
-        "up": jax.random.normal(keys[2], (L, M, F)) * M**-0.5,
-        "down": jnp.zeros((L, F, M)),
-        "head": jax.random.normal(keys[3], (M, V)) * M**-0.5 * 0.1,
+        "up": jax.random.normal(keys[2], (L, *experts, M, into)) * M**-0.5,
+        "down": jnp.zeros((L, *experts, F, M)),
     }
+    if not shape.tied:
+        params["head"] = jax.random.normal(keys[3], (M, V)) * M**-0.5 * 0.1
+    if shape.experts:
+        params["router"] = jax.random.normal(jax.random.fold_in(key, 4), (L, M, shape.experts)) * M**-0.5
+    if shape.positions == "learned":
+        params["positions"] = jax.random.normal(jax.random.fold_in(key, 5), (shape.context, M)) * 0.5
+    return params
 
 
-def logits(params: Params, token_BT: jax.Array, shape: Shape) -> jax.Array:
+def logits(params: Params, token_BT: jax.Array, shape: Shape, remat: bool = False) -> jax.Array:
     """Next-token logits, [B * T, V]: row b * T + t is the prediction after token t of row b."""
+    return logits_and_balance(params, token_BT, shape, remat)[0]
+
+
+def logits_and_balance(
+    params: Params, token_BT: jax.Array, shape: Shape, remat: bool = False
+) -> tuple[jax.Array, jax.Array]:
+    """Next-token logits, [B * T, V], and the balance of the experts: see `hidden_and_balance`."""
+    x_XM, balance = hidden_and_balance(params, token_BT, shape, remat)
+    return x_XM @ head(params, shape), balance
+
+
+def losses(
+    params: Params, token_BT: jax.Array, target_BT: jax.Array, shape: Shape, remat: bool = False
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Loss of each token, nats, [X], the log-normaliser of its logits, [X], and the balance of the experts.
+
+    Where the logits of all tokens would be more than MOST_LOGITS, they are made in pieces, again for the gradient.
+    """
+    x_XM, balance = hidden_and_balance(params, token_BT, shape, remat)
+    return *cross_entropy_in_pieces(x_XM, head(params, shape), target_BT.reshape(-1)), balance
+
+
+def hidden(params: Params, token_BT: jax.Array, shape: Shape, remat: bool = False) -> jax.Array:
+    """The last activations, normalised, [X, M]: what `head` makes logits of."""
+    return hidden_and_balance(params, token_BT, shape, remat)[0]
+
+
+def head(params: Params, shape: Shape) -> jax.Array:
+    """The matrix from the last activations to logits, [M, V]."""
+    return params["embed"].T * shape.width**-0.5 if shape.tied else params["head"]
+
+
+def hidden_and_balance(
+    params: Params, token_BT: jax.Array, shape: Shape, remat: bool = False
+) -> tuple[jax.Array, jax.Array]:
+    """The last activations, normalised, [X, M], and the mean over blocks of the experts' balance, 1 where it is perfect.
+
+    The balance is E sum_e f_e p_e, of the share f of the visits and the mean probability p of each expert (Fedus et al.
+    2021, equation 4): added to the loss with a small factor it keeps experts in use. 0 without experts. With `remat`
+    each block keeps its input alone and is computed again for the gradient.
+    """
     T = token_BT.shape[1]
     x_XM = params["embed"][token_BT.reshape(-1)]
-    for layer in range(shape.depth):
-        qkv_XC = _unit_rms(x_XM) @ params["qkv"][layer]
-        x_XM = x_XM + attention(qkv_XC, params["gain"][layer], T) @ params["out"][layer]
-        h_XF = jax.nn.gelu(_unit_rms(x_XM) @ params["up"][layer])
-        x_XM = x_XM + _down(h_XF, params["down"][layer])
-    return _unit_rms(x_XM) @ params["head"]
+    if shape.tied:
+        x_XM = x_XM * (1 / TIED_SCALE)
+    if shape.positions == "learned":
+        x_XM = x_XM + jnp.tile(params["positions"][:T], (len(token_BT), 1))
+
+    def block(x_XM, layer):
+        qkv_XC = _unit_rms(x_XM) @ layer["qkv"]
+        a_XM = attention(qkv_XC, layer["gain"], T, shape.kv_heads or shape.heads, shape.positions == "rotary")
+        x_XM = x_XM + a_XM @ layer["out"]
+        y_XM, balance = (
+            _experts(_unit_rms(x_XM), layer, shape) if shape.experts else _mlp(_unit_rms(x_XM), layer, shape)
+        )
+        return x_XM + y_XM, balance
+
+    block = jax.checkpoint(block) if remat else block
+    layers = {name: params[name] for name in ("qkv", "gain", "out", "up", "down", "router") if name in params}
+    if shape.depth > MOST_UNROLLED:
+        x_XM, balance_L = jax.lax.scan(block, x_XM, layers)
+        return _unit_rms(x_XM), balance_L.mean()
+    balances = []
+    for at in range(shape.depth):
+        x_XM, balance = block(x_XM, {name: stack[at] for name, stack in layers.items()})
+        balances.append(balance)
+    return _unit_rms(x_XM), jnp.stack(balances).mean()
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def attention(qkv_XC: jax.Array, gain_H: jax.Array, T: int) -> jax.Array:
-    """Causal attention with rotary positions over queries and keys of unit rms, [X, M], from their projections [X, 3M].
+def _mlp(x_XM, layer, shape):
+    return _down(_activated(x_XM @ layer["up"], shape.mlp), layer["down"]), jnp.zeros(())
 
-    The derivative is written out, which is worth a tenth of a step on CPU: it keeps the exponentials and divides by
-    their sums in the narrow products, so that a matrix of T x T is passed over twice instead of seven times.
+
+def _experts(x_XM, layer, shape):
+    """The sum of the chosen experts' outputs, each times its probability (Fedus et al. 2021), and their balance.
+
+    The visits are sorted by expert, so that no token is dropped and none depends on another; on a CPU the grouped product
+    computes every expert.
     """
-    return _attention_forward(qkv_XC, gain_H, T)[0]
+    E, k = shape.experts, shape.experts_per_token
+    router_XE = jax.nn.softmax(x_XM.astype(jnp.float32) @ layer["router"].astype(jnp.float32))
+    share_XJ, chosen_XJ = jax.lax.top_k(router_XE, k)
+    order = jnp.argsort(chosen_XJ.reshape(-1))  # [X k] visits, those of one expert together
+    visits_E = jnp.zeros(E, jnp.int32).at[chosen_XJ.reshape(-1)].add(1)
+    up = jax.lax.ragged_dot(x_XM[order // k], layer["up"], visits_E)
+    down = jax.lax.ragged_dot(_activated(up, shape.mlp), layer["down"], visits_E)
+    weighed = down * share_XJ.reshape(-1)[order, None].astype(down.dtype)
+    balance = E * jnp.vdot(visits_E / len(order), router_XE.mean(0))
+    return jnp.zeros_like(x_XM).at[order // k].add(weighed), balance
 
 
-def _attention_forward(qkv_XC, gain_H, T):
-    H = len(gain_H)
-    query_BTHK, key_BTHK, v_BTHK = _split(qkv_XC, H, T)
-    (q_BHTK, q_rms), (k_BHTK, k_rms) = _unit_turned(query_BTHK), _unit_turned(key_BTHK)
-    v_BHTK = v_BTHK.swapaxes(1, 2)
-    score_BHTS = jnp.einsum("bhtk,bhsk->bhts", q_BHTK, k_BHTK) * _scale(gain_H, q_BHTK)
-    causal_TS = jnp.tril(jnp.ones((T, T), bool))[None, None]
-    weight_BHTS = jnp.where(causal_TS, jnp.exp(jnp.clip(score_BHTS, -MOST_SCORE, MOST_SCORE)), 0)
-    share_BHT1 = 1 / weight_BHTS.sum(-1, keepdims=True)
-    a_BHTK = jnp.einsum("bhts,bhsk->bhtk", weight_BHTS, v_BHTK) * share_BHT1
-    kept = (qkv_XC, gain_H, q_rms, k_rms, q_BHTK, k_BHTK, v_BHTK, weight_BHTS, share_BHT1, a_BHTK)
-    return a_BHTK.swapaxes(1, 2).reshape(len(qkv_XC), -1), kept
-
-
-def _attention_backward(T, kept, da_XM):
-    qkv_XC, gain_H, q_rms, k_rms, q_BHTK, k_BHTK, v_BHTK, weight_BHTS, share_BHT1, a_BHTK = kept
-    da_BHTK = da_XM.reshape(-1, T, len(gain_H), v_BHTK.shape[-1]).swapaxes(1, 2) * share_BHT1
-    through_BHT1 = (da_BHTK * a_BHTK).sum(-1, keepdims=True)
-    dscore_BHTS = weight_BHTS * (jnp.einsum("bhtk,bhsk->bhts", da_BHTK, v_BHTK) - through_BHT1)
-    dv_BHTK = jnp.einsum("bhts,bhtk->bhsk", weight_BHTS, da_BHTK)
-    dq_BHTK = jnp.einsum("bhts,bhsk->bhtk", dscore_BHTS, k_BHTK)
-    dk_BHTK = jnp.einsum("bhts,bhtk->bhsk", dscore_BHTS, q_BHTK)
-    dgain_H = (dq_BHTK * q_BHTK).sum((0, 2, 3)) / q_BHTK.shape[-1]
-
-    def before(dy_BHTK, y_BHTK, x_BTHK, rms_BTH1):
-        """The derivative by x of y = turned(x rms) under that by y over the scale of the scores."""
-        radial_BTH1 = jnp.mean(dy_BHTK * y_BHTK, -1, keepdims=True).swapaxes(1, 2)
-        dx_BTHK = _turned(dy_BHTK.swapaxes(1, 2), -1) - x_BTHK * (rms_BTH1 * radial_BTH1)
-        return dx_BTHK * (rms_BTH1 * _scale(gain_H, q_BHTK).swapaxes(1, 2))
-
-    query_BTHK, key_BTHK, _ = _split(qkv_XC, len(gain_H), T)
-    dquery_BTHK = before(dq_BHTK, q_BHTK, query_BTHK, q_rms)
-    dkey_BTHK = before(dk_BHTK, k_BHTK, key_BTHK, k_rms)
-    dqkv = jnp.stack([dquery_BTHK, dkey_BTHK, dv_BHTK.swapaxes(1, 2)], axis=2)
-    return dqkv.reshape(qkv_XC.shape), dgain_H
-
-
-attention.defvjp(_attention_forward, _attention_backward)
-
-
-def _split(qkv_XC, H, T):
-    """Queries, keys and values, [B, T, H, K] each."""
-    qkv = qkv_XC.reshape(-1, T, 3, H, qkv_XC.shape[-1] // (3 * H))
-    return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-
-
-def _scale(gain_H, q_BHTK):
-    """What a score of unit vectors is multiplied by, [1, H, 1, 1]."""
-    return (gain_H / q_BHTK.shape[-1])[None, :, None, None]
-
-
-def _unit_turned(x_BTHK):
-    """x over its rms and turned by its position, [B, H, T, K], and 1 / rms, [B, T, H, 1]."""
-    rms_BTH1 = jax.lax.rsqrt(jnp.mean(jnp.square(x_BTHK), axis=-1, keepdims=True) + 1e-6)
-    return _turned(x_BTHK * rms_BTH1, 1).swapaxes(1, 2), rms_BTH1
-
-
-def _turned(x_BTHK, sign):
-    """x turned by its position (sign 1) or back (-1): each half of K by a cosine, and the other half by a sine."""
-    *_, T, H, K = x_BTHK.shape
-    cos, sin = (table[None, :, None] for table in _rotary(T, K))  # [1, T, 1, 2, K / 2]
-    halves = x_BTHK.reshape(-1, T, H, 2, K // 2)
-    return (halves * cos + halves[..., ::-1, :] * (sign * sin)).reshape(x_BTHK.shape)
-
-
-def _rotary(T: int, K: int):
-    """Cosines and signed sines, [T, 2, K / 2]."""
-    base = ROTARY_CONTEXTS * T / (2 * math.pi)
-    angle_TK = jnp.outer(jnp.arange(T), base ** -(jnp.arange(0, K, 2) / K))
-    cos, sin = jnp.cos(angle_TK), jnp.sin(angle_TK)
-    return jnp.stack([cos, cos], 1), jnp.stack([-sin, sin], 1)
+def _activated(up_XF, mlp):
+    if mlp == "swiglu":
+        gate_XF, up_XF = jnp.split(up_XF, 2, axis=-1)
+        return jax.nn.silu(gate_XF) * up_XF
+    return jnp.square(jax.nn.relu(up_XF)) if mlp == "relu2" else jax.nn.gelu(up_XF)
 
 
 @jax.custom_vjp
@@ -157,10 +172,32 @@ _down.defvjp(lambda h_XF, down_FM: (h_XF @ down_FM, (h_XF, down_FM)), _down_back
 
 
 def _unit_rms(x):
-    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+    wide = x.astype(jnp.float32)
+    return (wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + 1e-6)).astype(x.dtype)
 
 
 def cross_entropy(logits_XV: jax.Array, target_X: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Loss of each token, nats, [X], and the log-normaliser of its logits, [X]."""
+    """Loss of each token, nats, [X], and the log-normaliser of its logits, [X], both float32."""
+    logits_XV = logits_XV.astype(jnp.float32)
     log_z_X = jax.nn.logsumexp(logits_XV, axis=-1)
     return log_z_X - jnp.take_along_axis(logits_XV, target_X[:, None], axis=-1)[:, 0], log_z_X
+
+
+def cross_entropy_in_pieces(
+    x_XM: jax.Array, head_MV: jax.Array, target_X: jax.Array, most: int = MOST_LOGITS
+) -> tuple[jax.Array, jax.Array]:
+    """`cross_entropy` of x @ head, of no more than `most` logits at once (at least one token's).
+
+    The pieces are the least number of equal ones; the last is filled up with tokens that count for nothing.
+    """
+    X, V = len(x_XM), head_MV.shape[1]
+    pieces = min(X, math.ceil(X * V / most))
+    if pieces <= 1:
+        return cross_entropy(x_XM @ head_MV, target_X)
+    each = math.ceil(X / pieces)
+    fill = each * pieces - X
+    x_PXM = jnp.pad(x_XM, ((0, fill), (0, 0))).reshape(pieces, each, -1)
+    target_PX = jnp.pad(target_X, (0, fill)).reshape(pieces, each)
+    one = jax.checkpoint(lambda piece: cross_entropy(piece[0] @ head_MV, piece[1]))
+    loss_PX, log_z_PX = jax.lax.map(one, (x_PXM, target_PX))
+    return loss_PX.reshape(-1)[:X], log_z_PX.reshape(-1)[:X]
