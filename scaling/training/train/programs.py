@@ -64,9 +64,10 @@ def _programs(shape: Shape, recipe: Recipe, ids: Ids, runs: int, how: How) -> Pr
     )
 
     def objective(params, token_BT):
-        loss_BT, log_z_X = window_losses(params, token_BT, shape, recipe.precision)
+        loss_BT, log_z_X, balance = window_losses(params, token_BT, shape, recipe)
         loss = loss_BT.mean()
-        return loss + recipe.z_loss * jnp.square(log_z_X).mean() if recipe.z_loss else loss, loss
+        total = loss + recipe.z_loss * jnp.square(log_z_X).mean() if recipe.z_loss else loss
+        return total + recipe.balance_loss * balance if shape.experts else total, loss
 
     def advance(state, data, rate_S, count):
         def step(i, carry):
@@ -85,7 +86,7 @@ def _programs(shape: Shape, recipe: Recipe, ids: Ids, runs: int, how: How) -> Pr
         return {"params": params, "optimiser": optimiser.init(params)}
 
     def evaluate(params, token_BT):
-        return window_losses(params, token_BT, shape, recipe.precision)[0].mean(-1)
+        return window_losses(params, token_BT, shape, recipe)[0].mean(-1)
 
     if runs > 1:
         many = functools.partial(_many, how=how)
@@ -133,13 +134,12 @@ def _compiled(shape, recipe, ids, runs, fresh, advance, evaluate) -> Programs:
     )
 
 
-def window_losses(params: model.Params, token_BT: jax.Array, shape: Shape, precision: str) -> tuple[Any, Any]:
-    """Loss of every token, nats, [B, T], and the log-normalisers of its logits, [X]."""
+def window_losses(params: model.Params, token_BT: jax.Array, shape: Shape, recipe: Recipe) -> tuple[Any, Any, Any]:
+    """Loss of every token, nats, [B, T], the log-normalisers of its logits, [X], and the balance of the experts."""
     token_BT = token_BT.astype(jnp.int32)
-    cast = jax.tree.map(lambda leaf: leaf.astype(precision), params)
-    logits_XV = model.logits(cast, token_BT[:, :-1], shape).astype(jnp.float32)
-    loss_X, log_z_X = model.cross_entropy(logits_XV, token_BT[:, 1:].reshape(-1))
-    return loss_X.reshape(-1, shape.context), log_z_X
+    cast = jax.tree.map(lambda leaf: leaf.astype(recipe.precision), params)
+    loss_X, log_z_X, balance = model.losses(cast, token_BT[:, :-1], token_BT[:, 1:], shape, recipe.remat)
+    return loss_X.reshape(-1, shape.context), log_z_X, balance
 
 
 def _many(function: Callable[..., Any], axes: tuple[Any, ...], how: How) -> Callable[..., Any]:
