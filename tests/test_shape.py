@@ -10,18 +10,31 @@ import pytest
 from scaling.shape import Shape, default_heads
 from scaling.training import model
 
-SHAPES = [Shape.of_depth(1), Shape.of_depth(3, vocab=300, context=32), Shape(2, 48, 4, mlp_ratio=2)]
+SHAPES = [
+    Shape.of_depth(1),
+    Shape.of_depth(3, vocab=300, context=32),
+    Shape(2, 48, 4, mlp_ratio=2),
+    Shape(2, 48, 4, tied=True, positions="learned", mlp="swiglu"),
+    Shape(2, 48, 4, mlp="relu2"),
+]
+MORE = [
+    Shape(2, 48, 4, kv_heads=2),
+    Shape(2, 48, 4, kv_heads=1, mlp="swiglu", experts=4, experts_per_token=2, tied=True),
+]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *MORE])
 def test_counts_are_those_of_the_arrays(shape):
     params = jax.eval_shape(lambda key: model.init(shape, key), jax.random.key(0))
     size = {name: math.prod(leaf.shape) for name, leaf in params.items()}
     assert sum(size.values()) == shape.N
     assert shape.N_embedding == size["embed"]
-    assert shape.N_head == size["head"]
-    assert shape.N_matmul == sum(size[name] for name in ("qkv", "out", "up", "down", "head"))
-    assert shape.N_nonembedding == shape.N - size["embed"] - size["head"]
+    assert shape.N_head == size.get("head", 0)
+    met = {name: shape.experts_per_token / shape.experts if shape.experts else 1 for name in ("up", "down")}
+    products = sum(met.get(name, 1) * size.get(name, 0) for name in ("qkv", "out", "up", "down", "router"))
+    assert shape.N_matmul == products + size["embed"]
+    assert shape.N_active == sum(met.get(name, 1) * each for name, each in size.items())
+    assert shape.N_nonembedding == shape.N - size["embed"] - size.get("head", 0) - size.get("positions", 0)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -71,6 +84,12 @@ def test_near_finds_a_neighbour_all_along_the_ladder():
     assert all(small.N <= large.N for small, large in itertools.pairwise(found))
 
 
+def test_near_keeps_the_options():
+    shape = Shape.near(2e5, mlp="swiglu", kv_heads=1, tied=True, experts=4, experts_per_token=1)
+    assert (shape.mlp, shape.kv_heads, shape.tied, shape.experts) == ("swiglu", 1, True, 4)
+    assert abs(math.log(shape.N / 2e5)) < math.log(1.2)
+
+
 def test_the_dial_rises_in_everything():
     dial = [Shape.of_depth(depth) for depth in range(1, 40)]
     assert all(a.width <= b.width and a.N < b.N for a, b in itertools.pairwise(dial))
@@ -83,6 +102,12 @@ def test_the_dial_rises_in_everything():
         (lambda: Shape(1, 30, 4), "even head width"),
         (lambda: Shape(0, 32, 2), "depth = 0"),
         (lambda: Shape(1, 32, 2, vocab=2.5), "vocab = 2.5"),
+        (lambda: Shape(2, 32, 2, mlp="silu"), "mlp = 'silu'"),
+        (lambda: Shape(2, 32, 2, positions="alibi"), "positions = 'alibi'"),
+        (lambda: Shape(2, 32, 4, kv_heads=3), "divisor of the 4 heads"),
+        (lambda: Shape(2, 32, 2, experts=4), "experts_per_token = 0"),
+        (lambda: Shape(2, 32, 2, experts=4, experts_per_token=5), "experts_per_token = 5"),
+        (lambda: Shape.near(3e4, width=32), "chooses it"),
         (lambda: Shape.near(100), "cannot be built"),
         (lambda: Shape.near(float("nan")), "positive number"),
         (lambda: default_heads(7), "even width"),
