@@ -35,19 +35,21 @@ def scaling_step(depth: int, width: int, batch: int):
 
     from scaling.recipe import Recipe
     from scaling.shape import Shape
-    from scaling.training import train
+    from scaling.training.train import programs as compiled
+    from scaling.training.train.feed import Ids
+    from scaling.training.train.schedule import chunk_steps
 
     shape = Shape.of_width(depth, width, context=CONTEXT)
-    programs = train._programs(shape, batch, train._static(Recipe(1e-3, batch, 0)))
-    length = train.chunk_steps(shape, batch)
+    programs = compiled.programs(shape, Recipe(1e-3, batch, 0), Ids("uint8"))
+    length = chunk_steps(shape, batch)
     tokens = np.random.default_rng(0).integers(0, 256, (length, batch // CONTEXT, CONTEXT + 1)).astype(np.uint8)
     rates = np.full(length, 1e-3, np.float32)
-    state = programs.fresh(0)
+    state = programs.fresh([0])
 
     def run(n: int) -> None:
         nonlocal state
         while n > 0:
-            state, _ = programs.advance(state, tokens, rates, min(n, length))
+            state, _ = programs.advance(state, {"tokens": tokens}, rates, min(n, length))
             n -= length
         jax.block_until_ready(state)
 
