@@ -175,8 +175,8 @@ class Course:
         self.seconds, self.counted = float(kept["seconds"][0]), int(kept["counted"][0])
 
     def _tell(self, losses: np.ndarray) -> None:
-        for spec, mean in zip(self.specs, losses.mean(1)) if self.watch else ():
-            if math.isfinite(mean):
+        for spec, mean in zip(self.specs, losses.mean(1)):
+            if self.watch and math.isfinite(mean):
                 self.watch(Progress(spec, self.step, float(mean), self.seconds, self.compile_seconds))
 
     def _pause(self) -> None:
