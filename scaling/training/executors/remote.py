@@ -55,7 +55,7 @@ class Ray(Engine):
 
     def _ray(self) -> Any:
         try:
-            import ray
+            import ray  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise ValueError("executor ray: Ray is not installed. `pip install 'isoflop[ray]'` brings it.") from None
         if not ray.is_initialized():
@@ -78,7 +78,7 @@ class _RayTask(Started):
 
     def ended(self) -> Ending | None:
         """See `Started`: a lost node is nobody's fault, a crash is the cell's."""
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         if not ray.wait([self.task], timeout=0)[0]:
             return None
@@ -94,7 +94,7 @@ class _RayTask(Started):
 
     def stop(self, seconds: float) -> None:
         """See `Started`."""
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         if not ray.wait([self.task], timeout=seconds)[0]:
             ray.cancel(self.task, force=True)
