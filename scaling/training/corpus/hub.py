@@ -27,7 +27,7 @@ def fetched(name: str, column: str, root: Path) -> Path:
     if path.exists():
         return path
     try:
-        import datasets
+        import datasets  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ValueError(f"corpus {name!r} needs the package `datasets`: pip install 'isoflop[data]'.") from None
     where, config, split = (*name.removeprefix(PREFIX).split(":"), "", "")[:3]
