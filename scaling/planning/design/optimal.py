@@ -25,10 +25,18 @@ class Objective:
         self.had = np.swapaxes(known, 1, 2) @ known
 
     def gains(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
-        """(mean log variance, minus its derivative in each cell's number of runs [I])."""
+        """(mean log variance, minus its derivative in each cell's number of runs [I]).
+
+        Raises ValueError where the target does not depend on the coefficients of a plausible law.
+        """
         matrices = informations(self.jacobians, weights) + self.had
         solved = np.linalg.solve(matrices, self.gradients[..., None])
         variance = (self.gradients * solved[..., 0]).sum(-1)
+        if not (variance > 0).all():
+            raise ValueError(
+                "under a plausible law the target does not depend on its coefficients, so no run can pin it down. Fit more runs "
+                "first, or name a published law."
+            )
         seen = (self.jacobians @ solved)[..., 0]
         return float(np.log(variance).mean()), (seen**2 / variance[:, None]).mean(0)
 
