@@ -11,10 +11,25 @@ sweep goes on. Several of these commands may work on one OUT at once, on any mac
 Exit status 3 says that cells failed; 130 that the sweep was stopped, by Ctrl-C, SIGTERM, --max-hours or --max-flops.
 
 A grid.toml:
-  corpus = "python"             # or the path of a text file or folder
-  budgets = [1e11, 3e11, 1e12]  # FLOPs
+  corpus = "python"             # planted:0, hf:NAME, or a path of text, JSONL, Parquet or token files
+  budgets = [1e11, 3e11, 1e12]  # FLOPs; or tokens = [1e6, 4e6], or tokens_per_parameter = [10, 20, 40]
   sizes = [1e4, 2e4, 4e4, 8e4]  # parameters; or tables, { depth = 2, width = 32 }
-  seeds = [0]                   # optional, as are context, eval_tokens, epochs, rule and a [recipe] table
+  # all below is optional
+  seeds = [0, 1]
+  schedule = "wsd"              # branches of one trunk a size; or "linear" (the default), "cosine", "constant"
+  tokenizer = "bpe:4096"        # or "bytes" (the default), or the path of a tokenizer.json
+  context = 64                  # as are vocab, eval_tokens, epochs, rule and, for data sets, column
+  [heldout]                     # further held-out sets
+  code = "path/of/code"
+  [shape]                       # of every size: mlp_ratio, tied, positions, mlp, kv_heads, experts, ...
+  tied = true
+  [recipe]                      # fixed for all runs, instead of the rule's
+  batch_tokens = 1024
+  [axes]                        # every cell at each value, or at multiples of the rule's
+  learning_rate = { times = [0.5, 1, 2] }
+  [[cells]]                     # instead of budgets and sizes above, as is [[isoflop]] with a budget, sizes and seeds
+  sizes = [1e5]
+  tokens_per_parameter = [20]   # or budgets, or tokens; perhaps seeds and recipe = { ... } of their own
 """
 
 from __future__ import annotations
