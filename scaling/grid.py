@@ -9,7 +9,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -402,12 +402,17 @@ def _hash(spec: RunSpec, without: tuple[str, ...]) -> str:
 
 def _said(spec: RunSpec | Shape | Recipe) -> dict[str, Any]:
     """The fields of a spec that differ from their defaults, those of its shape and recipe in tables of their own."""
-    pairs = ((each, getattr(spec, each.name)) for each in fields(spec))
+    pairs = ((name, getattr(spec, name), default) for name, default in _defaults(type(spec)))
     return {
-        each.name: _said(value) if isinstance(value, Shape | Recipe) else value
-        for each, value in pairs
-        if value != each.default
+        name: _said(value) if isinstance(value, Shape | Recipe) else value
+        for name, value, default in pairs
+        if value != default
     }
+
+
+@cache
+def _defaults(kind: type) -> tuple[tuple[str, Any], ...]:
+    return tuple((each.name, each.default) for each in fields(kind))
 
 
 def _shape(size: object, options: Mapping[str, Any]) -> Shape:

@@ -52,9 +52,8 @@ class Plan:
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
         """What is left to train, the longest first: runs, and trunks with their branches."""
-        chosen = [spec for spec in self.specs if self.chosen is None or spec.id in self.chosen]
-        left = (task.missing(self.records) for task in tasks_of(chosen))
-        return tuple(task for task in left if task)
+        chosen = (spec for spec in self.specs if self.chosen is None or spec.id in self.chosen)
+        return tasks_of([spec for spec in chosen if spec.id not in self.records])
 
     def only(self, conditions: str) -> Plan:
         """The plan of the missing cells that meet all of these conditions, such as "N<1e6,seed=0" (see `chosen`)."""
@@ -131,12 +130,12 @@ def plan(grid: Grid, folder: str | Path, *, text: bool = True) -> Plan:
     Raises ValueError for a folder that belongs to another grid, a damaged record, a corpus that cannot be read or
     has changed, a run that needs more tokens than the grid's epochs allow, and a size that cannot be built.
     """
-    from scaling.training.corpus import Corpus
-
     folder = Path(folder)
     _require_same(folder / "grid.toml", grid)
     digest, corpus = _digest_begun(folder), None
     if digest is None:
+        from scaling.training.corpus import Corpus
+
         corpus = Corpus.of(grid.corpus, **grid.data)
         digest = corpus.digest
     specs = grid.specs(digest)
@@ -147,6 +146,8 @@ def plan(grid: Grid, folder: str | Path, *, text: bool = True) -> Plan:
     own = {id: run for id, run in records.items() if id in wanted}
     missing = [spec for spec in specs if spec.id not in own]
     if missing and corpus is None and text:
+        from scaling.training.corpus import Corpus
+
         corpus = Corpus.of_digest(digest, grid.corpus, **grid.data)
     if missing and corpus:
         _require_enough_text(grid, corpus, missing)

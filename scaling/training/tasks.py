@@ -75,13 +75,16 @@ def tasks_of(specs: Sequence[RunSpec], *, pack_bytes: float = 0.0) -> tuple[Task
     """
     trunks: dict[str, list[RunSpec]] = defaultdict(list)
     alike: dict[RunSpec, list[RunSpec]] = defaultdict(list)
+    tasks: list[Task] = []
     for spec in specs:
         if spec.trunk:
             trunks[spec.trunk].append(spec)
+        elif not pack_bytes:
+            tasks.append(Task("run", (spec,)))
         else:
             recipe = replace(spec.recipe, learning_rate=1.0, warmup_tokens=0)
             alike[replace(spec, recipe=recipe, seed=0)].append(spec)
-    tasks = [Task("trunk", tuple(sorted(branches, key=lambda spec: spec.tokens))) for branches in trunks.values()]
+    tasks += [Task("trunk", tuple(sorted(branches, key=lambda spec: spec.tokens))) for branches in trunks.values()]
     for like, group in alike.items():
         one = like.shape.training_bytes(like.recipe.batch_tokens)
         most = max(1, int(PACK_SHARE * pack_bytes / one))
