@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int | None:
     except KeyboardInterrupt as why:
         left = len(sweeps.plan(grid, out).missing)
         raise KeyboardInterrupt(
-            f"{why or 'stopped'} with {left} of {len(todo.specs)} cells left; {again} goes on."
+            f"{str(why) or 'stopped'} with {left} of {len(todo.specs)} cells left; {again} goes on."
         ) from None
     if args.json:
         emit_json({**_summary(done), "runs": [_row(run) for run in done.records.values()]})
