@@ -1,8 +1,8 @@
 """What branches off a trunk save and what they change, from committed runs: `python benchmarks/branches.py`.
 
 runs/wsd-cells trains every cell by itself (linear decay), runs/wsd-branches the same grid as one warm-up, stable, decay trunk
-a size and seed, with a decayed branch at each budget (Haegele et al. 2024). Same sizes, budgets, seeds, held-out text.
-Writes benchmarks/branches.json.
+a size and seed, with a decayed branch at each budget (Haegele et al. 2024). Same sizes, budgets and held-out text;
+losses are compared on the seeds that both have. Writes benchmarks/branches.json.
 """
 
 from __future__ import annotations
@@ -21,18 +21,22 @@ FOLDERS = {"cells": ROOT / "runs" / "wsd-cells", "branches": ROOT / "runs" / "ws
 def main() -> None:
     """Print the table and write the file."""
     records = {name: [Run.read(path) for path in record_paths(folder)] for name, folder in FOLDERS.items()}
-    spent = {name: sum(run.flops_spent or run.C for run in runs) for name, runs in records.items()}
     loss = {name: _losses(runs) for name, runs in records.items()}
-    seeds = sorted({run.spec["seed"] for run in records["cells"]})
+    seeds = {name: sorted({run.spec["seed"] for run in runs}) for name, runs in records.items()}
+    both = sorted(set(seeds["cells"]) & set(seeds["branches"]))
+    spent = {
+        name: sum(run.flops_spent or run.C for run in runs if run.spec["seed"] in both)
+        for name, runs in records.items()
+    }
     frontiers = {
-        name: [approach2(_of_seed(folder, seed), inner=1.0) for seed in seeds] for name, folder in FOLDERS.items()
+        name: [approach2(_of_seed(folder, seed), inner=1.0) for seed in seeds[name]] for name, folder in FOLDERS.items()
     }
     exponents = {name: [frontier.a for frontier in each] for name, each in frontiers.items()}
     rows = []
     for budget in sorted({budget for budget, _ in loss["cells"]}):
         sizes = [N for at, N in loss["cells"] if at == budget]
-        pairs = [loss["branches"][budget, N].mean() - loss["cells"][budget, N].mean() for N in sizes]
-        noise = {name: float(np.sqrt(np.mean([loss[name][budget, N].var(ddof=1) for N in sizes]))) for name in loss}
+        pairs = [np.mean([loss["branches"][budget, N][s] - loss["cells"][budget, N][s] for s in both]) for N in sizes]
+        noise = {name: _noise([loss[name][budget, N] for N in sizes]) for name in loss}
         best = {name: [_vertex(frontier, budget) for frontier in each] for name, each in frontiers.items()}
         rows.append({
             "budget": budget,
@@ -42,7 +46,11 @@ def main() -> None:
             "best_N": best,
         })  # fmt: skip
     a = {
-        name: {"by_seed": each, "mean": float(np.mean(each)), "sd": float(np.std(each, ddof=1))}
+        name: {
+            "by_seed": each,
+            "mean": float(np.mean(each)),
+            "sd": float(np.std(each, ddof=1)) if len(each) > 1 else None,
+        }
         for name, each in exponents.items()
     }
     share = spent["branches"] / spent["cells"]
@@ -51,9 +59,9 @@ def main() -> None:
     print(f"FLOPs: {spent['branches']:.3g} of {spent['cells']:.3g}, {share:.1%}")
     for name, each in a.items():
         by_seed = ", ".join(f"{one:.3f}" for one in each["by_seed"])
-        print(f"a, {name}: {each['mean']:.3f} +- {each['sd']:.3f} over seeds ({by_seed})")
+        print(f"a, {name}: {each['mean']:.3f}, by seed {by_seed}")
     for row in rows:
-        noise = ", ".join(f"{each:.4f}" for each in row["seed_noise"].values())
+        noise = ", ".join("-" if each is None else f"{each:.4f}" for each in row["seed_noise"].values())
         best = "; ".join(f"{name} {_sizes(each)}" for name, each in row["best_N"].items())
         print(
             f"{row['budget']:.2g}: branches - cells {row['loss_difference']:+.4f} nats (seeds {noise}); best N {best}"
@@ -64,12 +72,19 @@ def _sizes(best: list[float | None]) -> str:
     return " ".join("-" if N is None else f"{N / 1e3:.1f}k" for N in best)
 
 
-def _losses(runs: list[Run]) -> dict[tuple[float, int], np.ndarray]:
+def _losses(runs: list[Run]) -> dict[tuple[float, int], dict[int, float]]:
     """(budget, N) -> the loss of each seed."""
     found: dict[tuple[float, int], dict[int, float]] = {}
     for run in runs:
         found.setdefault((float(f"{run.C:.1e}"), run.N), {})[run.spec["seed"]] = run.loss
-    return {key: np.array([each[seed] for seed in sorted(each)]) for key, each in sorted(found.items())}
+    return dict(sorted(found.items()))
+
+
+def _noise(cells: list[dict[int, float]]) -> float | None:
+    """Standard deviation between seeds, pooled over cells; None where there is one seed."""
+    if min(map(len, cells)) < 2:
+        return None
+    return float(np.sqrt(np.mean([np.var(list(each.values()), ddof=1) for each in cells])))
 
 
 def _of_seed(folder: Path, seed: int) -> Runs:
