@@ -70,10 +70,14 @@ def _require(holds: bool, name: str, found: object, needed: str, table: str = "r
 
 @dataclass(frozen=True)
 class Rule:
-    """A recipe for every shape and number of tokens: learning rate and batch as power laws.
+    """A recipe for every shape and number of tokens: learning rate, batch, warm-up, betas and weight decay as power laws.
 
     Batch in tokens: `batch` N^`batch_N` D^`batch_D`, rounded to a power of two of windows. Rate: `rate` N^`rate_N` D^`rate_D`, no
-    more than `rate_most`, times (batch / 256)^`rate_batch`. N is the shape's count named `count`.
+    more than `rate_most`, times (batch / 256)^`rate_batch`. N is the shape's count named `count`; where a head's width is
+    fixed, N of the blocks grows as depth width^2, so `rate_N` = -1/2 is the rate ~ 1/width of width scaling (Yang et al. 2022).
+    Warm-up: the share `warmup` of the tokens, but no more than `warmup_most` tokens a parameter (Porian et al. 2024).
+    1 - beta2: (1 - `beta2`) (batch / 256)^`beta2_batch`; with 1, the second moment forgets over as many tokens at every batch
+    (Marek et al. 2025, arXiv 2507.07101). Weight decay: `weight_decay` N^`weight_decay_N` D^`weight_decay_D`.
     """
 
     rate: float
@@ -85,6 +89,14 @@ class Rule:
     batch_N: float = 0.0
     batch_D: float = 0.0
     count: str = "N_blocks"
+    warmup: float = 0.05
+    warmup_most: float = 1.0
+    beta1: float = Recipe.beta1
+    beta2: float = Recipe.beta2
+    beta2_batch: float = 0.0
+    weight_decay: float = Recipe.weight_decay
+    weight_decay_N: float = 0.0
+    weight_decay_D: float = 0.0
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -97,13 +109,26 @@ class Rule:
                 _require(number, each.name, value, "a number", "rule")
         for name in ("rate", "batch", "rate_most"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number", "rule")
+        for name in ("warmup_most", "weight_decay"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more", "rule")
+        for name in ("warmup", "beta1", "beta2"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)", "rule")
 
     def __call__(self, shape: Shape, tokens: float) -> Recipe:
         """The recipe of a run of this shape and D = `tokens`."""
         N = getattr(shape, self.count)
         batch = _batch_tokens(shape, self.batch * N**self.batch_N * tokens**self.batch_D)
         rate = min(self.rate_most, self.rate * N**self.rate_N * tokens**self.rate_D) * (batch / 256) ** self.rate_batch
-        return Recipe(learning_rate=float(f"{rate:.3g}"), batch_tokens=batch, warmup_tokens=warmup(shape, tokens))
+        forgets = (1 - self.beta2) * (batch / 256) ** self.beta2_batch
+        decay = self.weight_decay * N**self.weight_decay_N * tokens**self.weight_decay_D
+        return Recipe(
+            learning_rate=_three_digits(rate),
+            batch_tokens=batch,
+            warmup_tokens=int(min(self.warmup * tokens, self.warmup_most * shape.N)),
+            beta1=self.beta1,
+            beta2=max(0.0, 1 - forgets) if self.beta2_batch else self.beta2,
+            weight_decay=_three_digits(decay) if self.weight_decay_N or self.weight_decay_D else self.weight_decay,
+        )
 
 
 #: The parameter counts that a rule may be a function of.
@@ -119,9 +144,8 @@ RULES: dict[str, Rule] = {
 }
 
 
-def warmup(shape: Shape, tokens: float) -> int:
-    """Warm-up in tokens: 5% of the run, but no more than N tokens (Porian et al. 2024)."""
-    return int(min(0.05 * tokens, shape.N))
+def _three_digits(value: float) -> float:
+    return float(f"{value:.3g}")
 
 
 def _batch_tokens(shape: Shape, wanted: float) -> int:

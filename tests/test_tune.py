@@ -10,6 +10,7 @@ from here import Here
 from scaling.grid import Grid
 from scaling.recipe import RULES, Rule
 from scaling.runs import Run
+from scaling.shape import Shape
 from scaling.training import tune
 
 GRID = Grid.of({"budgets": [1e11, 1e12, 1e13], "sizes": [1e4, 2e4, 4e4, 8e4, 1.6e5]})
@@ -66,6 +67,20 @@ def test_a_planted_rule_comes_back():
     assert fitted.rate_D == pytest.approx(rule.rate_D, abs=2e-3)
     assert fitted.rate == pytest.approx(rule.rate, rel=2e-2)
     assert (fitted.batch, fitted.batch_D) == (RULES["valley"].batch, RULES["valley"].batch_D)
+
+
+def test_a_rule_moves_warmup_betas_and_weight_decay():
+    shape = Shape(depth=2, width=32, heads=2)
+    rule = Rule(rate=0.01, batch=1024, warmup=0.1, warmup_most=2.0, beta1=0.8, beta2=0.99, beta2_batch=1.0,
+                weight_decay=10.0, weight_decay_N=-0.5, weight_decay_D=-0.1)  # fmt: skip
+    short, long = rule(shape, 4e5), rule(shape, 4e6)
+    assert (short.batch_tokens, short.beta1) == (1024, 0.8)
+    assert 1 - short.beta2 == pytest.approx(4 * 0.01)  # four times the batch of 256 forgets over as many tokens
+    assert short.weight_decay == pytest.approx(10 * shape.N_blocks**-0.5 * 4e5**-0.1, rel=5e-3)
+    assert long.weight_decay == pytest.approx(short.weight_decay * 10**-0.1, rel=1e-2)
+    assert (short.warmup_tokens, long.warmup_tokens) == (40_000, 2 * shape.N)
+    with pytest.raises(ValueError, match=r"rule\.warmup = 1\.5: needed a number in \[0, 1\)"):
+        Rule(rate=1, batch=1, warmup=1.5)
 
 
 def test_one_budget_cannot_tell_N_from_D():
