@@ -1,0 +1,136 @@
+"""Grid: a grid.toml and the RunSpecs it stands for."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from scaling.grid.cells import Cells, IsoFlop
+from scaling.grid.read import parsed
+from scaling.grid.spec import EVAL_TOKENS, RunSpec
+from scaling.grid.write import to_toml
+from scaling.recipe import RULES, Recipe, Rule
+from scaling.shape import Shape
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid.toml: the isoFLOP curves and other cells to train, on which corpus, with which seeds and recipe.
+
+    `axes` are recipe fields of which every cell is trained at several values: a tuple of
+    them, or {"times": factors of the rule's}.
+    """
+
+    name: str
+    curves: tuple[IsoFlop, ...]
+    corpus: str = "python"
+    rule: str | Rule = "valley"
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    eval_tokens: int = EVAL_TOKENS
+    epochs: float = 1.0
+    tokenizer: str | None = None
+    column: str = "text"
+    heldout: Mapping[str, str] = field(default_factory=dict)
+    cells: tuple[Cells, ...] = ()
+    axes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """How the corpus is read: what `Corpus.of` takes beside its name."""
+        return {"tokenizer": self.tokenizer, "column": self.column, "heldout": self.heldout}
+
+    @classmethod
+    def read(cls, path: str | Path) -> Grid:
+        """The grid in a TOML file. Raises ValueError naming the file and the key that is wrong."""
+        path = Path(path)
+        if path.is_dir():
+            path = path / "grid.toml"
+        try:
+            table = tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            raise ValueError(f"{path}: no such file. A grid is a TOML file; see `scaling sweep --help`.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not valid TOML: {error}.") from None
+        try:
+            return cls.of(table, name=path.parent.name if path.stem == "grid" else path.stem)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any], *, name: str = "grid") -> Grid:
+        """The grid that a parsed TOML table describes. Raises ValueError naming the key that is wrong."""
+        return cls(**parsed(table, name=name))
+
+    def toml(self) -> str:
+        """The grid as the text of a grid.toml, every shape written out; `Grid.read` gives the same grid back."""
+        return to_toml(self)
+
+    def specs(self, digest: str) -> tuple[RunSpec, ...]:
+        """One spec a cell and value of the axes, isoFLOP curves first, on the corpus of this digest.
+
+        D is rounded to whole batches. Under schedule "wsd" all runs of one shape have one recipe, so that they share a
+        trunk: batch and rate are those of the longest, the warm-up that of the shortest. Raises ValueError for a length
+        below one batch.
+        """
+        rule = self.rule if isinstance(self.rule, Rule) else RULES[self.rule]
+        blocks = [Cells(curve.shapes, "budgets", (curve.budget,), curve.seeds) for curve in self.curves]
+        blocks += self.cells
+        lengths: dict[tuple[Shape, str], list[float]] = {}
+        for cells in blocks:
+            for shape in cells.shapes:
+                lengths.setdefault((shape, str(cells.recipe)), []).extend(cells.tokens(shape))
+        specs = []
+        for cells in blocks:
+            fixed = {**self.recipe, **cells.recipe}
+            for shape in cells.shapes:
+                shared = lengths[shape, str(cells.recipe)] if fixed.get("schedule") == "wsd" else None
+                for wanted in cells.tokens(shape):
+                    base = rule(shape, max(shared or [wanted]))
+                    base = replace(base, warmup_tokens=rule(shape, min(shared or [wanted])).warmup_tokens)
+                    for recipe in self._along_axes(_override(base, fixed)):
+                        tokens = _whole_batches(shape, recipe, wanted)
+                        one = RunSpec(shape, recipe, self.corpus, digest, tokens, eval_tokens=self.eval_tokens)
+                        specs += [replace(one, seed=seed) for seed in cells.seeds]
+        return tuple(dict.fromkeys(specs))
+
+    def _along_axes(self, recipe: Recipe) -> list[Recipe]:
+        recipes = [recipe]
+        for key, values in self.axes.items():
+            if isinstance(values, Mapping):
+                recipes = [
+                    replace(each, **{key: _times(getattr(each, key), x)}) for each in recipes for x in values["times"]
+                ]
+            else:
+                recipes = [_override(each, {key: value}) for each in recipes for value in values]
+        return recipes
+
+
+def _override(recipe: Recipe, fixed: Mapping[str, Any]) -> Recipe:
+    try:
+        return replace(recipe, **fixed)
+    except TypeError as error:
+        raise ValueError(f"recipe: {error}.") from None
+
+
+def _times(value: float, factor: float) -> float:
+    """A recipe's number times a factor: a count stays whole, a rate keeps four digits."""
+    return round(value * factor) if isinstance(value, int) else float(f"{value * factor:.4g}")
+
+
+def _whole_batches(shape: Shape, recipe: Recipe, wanted: float) -> int:
+    """The whole number of batches nearest to `wanted` tokens, in tokens. Raises ValueError where it is none."""
+    if recipe.batch_tokens % shape.context:
+        raise ValueError(
+            f"recipe.batch_tokens = {recipe.batch_tokens}: needed a multiple of the context, {shape.context}."
+        )
+    steps = round(wanted / recipe.batch_tokens)
+    if steps < 1:
+        raise ValueError(
+            f"{wanted:,.0f} tokens, or {shape.flops_per_token * wanted:.3g} FLOPs, is too small for one batch of "
+            f"{recipe.batch_tokens} tokens at N = {shape.N:,} ({shape.flops_per_token * recipe.batch_tokens:.3g} FLOPs). Raise "
+            "the budget or drop the size."
+        )
+    return steps * recipe.batch_tokens
