@@ -75,14 +75,20 @@ def _hash(spec: RunSpec, without: tuple[str, ...]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def said(spec: RunSpec | Shape | Recipe) -> dict[str, Any]:
-    """The fields of a spec that differ from their defaults, those of its shape and recipe in tables of their own."""
-    pairs = ((name, getattr(spec, name), default) for name, default in _defaults(type(spec)))
-    return {
-        name: said(value) if isinstance(value, Shape | Recipe) else value
-        for name, value, default in pairs
-        if value != default
-    }
+def said(part: RunSpec | Shape | Recipe) -> dict[str, Any]:
+    """The fields of a spec that differ from their defaults, those of its shape and recipe in tables of their own.
+
+    Kept in the object, as a cached_property is: thousands of specs share a shape and a recipe.
+    """
+    kept = vars(part)
+    if "_said" not in kept:
+        pairs = ((name, getattr(part, name), default) for name, default in _defaults(type(part)))
+        kept["_said"] = {
+            name: said(value) if isinstance(value, Shape | Recipe) else value
+            for name, value, default in pairs
+            if value != default
+        }
+    return kept["_said"]
 
 
 @cache

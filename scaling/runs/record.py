@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 
 from scaling.grid import RunSpec
 from scaling.runs.write import to_json, write_whole
+
+_NAMED = re.compile(r"[0-9a-f]{16}\.json")
 
 #: Version of the record's layout; a reader refuses a newer one.
 SCHEMA = 1
@@ -99,7 +103,8 @@ class Run:
         """The record in a file. Raises ValueError naming a file that is damaged or newer than this program."""
         path = Path(path)
         try:
-            record = json.loads(path.read_text())
+            with open(path, "rb") as file:  # a folder may hold ten thousand
+                record = json.loads(file.read())
             if record["schema"] > SCHEMA:
                 raise ValueError(
                     f"{path}: written by a newer version (schema {record['schema']}, this one reads {SCHEMA}). "
@@ -121,5 +126,14 @@ class Run:
 
 def record_paths(folder: str | Path) -> list[Path]:
     """The paths of the run records in a folder, sorted: files named by a run's id, there or in an autopilot's rounds."""
-    named = "[0-9a-f]" * 16 + ".json"
-    return sorted((*Path(folder).glob(named), *Path(folder).glob(f"round-*/{named}")))
+    folder = Path(folder)
+    rounds = sorted(folder.glob("round-*"))
+    return [place / name for place in (folder, *rounds) for name in sorted(_names(place))]
+
+
+def _names(folder: Path) -> list[str]:
+    """The names of the files in a folder that are named by a run's id."""
+    try:
+        return [name for name in os.listdir(folder) if _NAMED.fullmatch(name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
