@@ -17,6 +17,7 @@ from scaling.grid import Grid
 from scaling.runs import Run, Runs, record_paths
 from scaling.training import sweep as sweeps
 from scaling.training.executors import Local
+from scaling.training.state import Failures
 from scaling.training.train import train
 
 
@@ -136,8 +137,9 @@ def test_a_diverged_cell_is_failed_and_the_rest_is_trained(grid, tmp_path):
         Runs.read(tmp_path / "runs")
 
 
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(grid, corpus, tmp_path):
-    """The whole command in a process of its own, interrupted while it trains, then finished."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_stop_cleanly_and_say_how_to_go_on(number, grid, tmp_path):
+    """The whole command in a process of its own, stopped while it trains, then finished."""
     long = replace(grid, curves=tuple(replace(curve, budget=curve.budget * 40) for curve in grid.curves), epochs=1000)
     (tmp_path / "grid.toml").write_text(long.toml())
     start = (  # a test run in the background of a shell inherits an ignored SIGINT
@@ -155,15 +157,65 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(grid, corpus, tmp_path):
     deadline = time.time() + 120
     while not record_paths(tmp_path / "runs") and time.time() < deadline:
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, number)
     _, complaint = process.communicate(timeout=60)
     assert process.returncode == 130, complaint
     last = complaint.strip().splitlines()[-1]
     assert "cells left" in last
     assert "goes on" in last
+    state = tmp_path / "runs" / ".sweep"
+    assert [*state.glob("claims/*"), *state.glob("queue-*")] == []  # the workers have ended, too
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     assert len(record_paths(tmp_path / "runs")) == 4
-    assert not list(tmp_path.glob("runs/.sweep/checkpoints/*"))
+    assert not list(state.glob("checkpoints/*"))
+
+
+def test_max_hours_stops_and_the_same_command_goes_on(grid, tmp_path, capsys):
+    (tmp_path / "grid.toml").write_text(replace(grid, epochs=1000).toml())
+    command = ["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "runs"), "--devices", "1"]
+    assert main([*command, "--max-hours", "1e-9"]) == 130
+    assert "stopped at --max-hours with 4 of 4 cells left" in capsys.readouterr().err
+    assert main([*command, "--max-hours", "1"]) == 0
+    assert len(record_paths(tmp_path / "runs")) == 4
+
+
+def test_max_flops_trains_the_cheapest_and_says_what_is_left(grid, tmp_path, capsys):
+    (tmp_path / "grid.toml").write_text(grid.toml())
+    command = ["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "runs"), "--devices", "1"]
+    cheap = sorted(spec.C for spec in sweeps.plan(grid, tmp_path / "runs").specs)
+    assert main([*command, "--max-flops", str(sum(cheap[:2]) + 1)]) == 130
+    assert "stopped at --max-flops with 2 of 4 cells left" in capsys.readouterr().err
+    assert sorted(Run.read(path).C for path in record_paths(tmp_path / "runs")) == cheap[:2]
+    assert main([*command, "--max-flops", "1"]) == 130  # too little for any
+    assert len(record_paths(tmp_path / "runs")) == 2
+
+
+def test_retry_failed_trains_the_failed_cells_again_and_keeps_their_records(grid, swept, tmp_path, capsys):
+    folder = copy_of(swept, tmp_path / "runs")
+    spec = swept.specs[0]
+    Run.of(spec, status="failed", reason="failed 3 times, last: bad luck").write(folder)
+    for number in range(3):
+        Failures(folder).add(spec.id, f"bad luck {number}")
+    assert main(["sweep", str(folder)]) == 3  # left alone unless asked
+    assert main(["sweep", str(folder), "--retry-failed", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["missing"] == 1
+    assert Run.read(folder / f"{spec.id}.json").status == "failed"  # a dry run moves nothing
+    assert main(["sweep", str(folder), "--retry-failed", "--only", "id!=" + spec.id]) == 3
+    assert Run.read(folder / f"{spec.id}.json").status == "failed"  # another was meant
+    assert main(["sweep", str(folder), "--retry-failed"]) == 0
+    assert Run.read(folder / f"{spec.id}.json").loss == swept.records[spec.id].loss
+    (aside,) = (folder / ".sweep" / "failed").iterdir()
+    assert json.loads(aside.read_text())["reason"].endswith("bad luck")
+    assert Failures(folder).of(spec.id) == []
+
+
+def test_a_sweep_reads_each_record_once(grid, swept, corpus, tmp_path, monkeypatch):
+    folder = copy_of(swept, tmp_path / "runs")
+    (folder / f"{swept.specs[1].id}.json").unlink()
+    read, plain = [], Run.read.__func__
+    monkeypatch.setattr(Run, "read", classmethod(lambda cls, path: read.append(Path(path).stem) or plain(cls, path)))
+    sweeps.sweep(grid, folder, Here(corpus))
+    assert sorted(read) == sorted(spec.id for spec in swept.specs)
 
 
 def test_a_damaged_record_is_named(grid, swept, tmp_path):
@@ -187,8 +239,15 @@ def test_a_folder_of_another_grid_is_refused(grid, swept, corpus, tmp_path):
     (tmp_path / "runs" / "grid.toml").write_text(grid.toml())
     with pytest.raises(ValueError, match="belongs to another grid: its eval_tokens is 512, this one's is 256"):
         sweeps.sweep(replace(grid, eval_tokens=256), tmp_path / "runs", Here(corpus))
-    with pytest.raises(ValueError, match="belongs to another grid: its curves is"):
+    N = grid.curves[1].shapes[0].N
+    says = f"its isoFLOP curves differ: it has 2 cells, the first 4e\\+08 FLOPs with N = {N:,} and seed 0 more"
+    with pytest.raises(ValueError, match=says):
         sweeps.sweep(replace(grid, curves=grid.curves[:1]), swept.folder, Here(corpus))
+    seeds = tuple(replace(curve, seeds=(0, 1)) for curve in grid.curves)
+    with pytest.raises(ValueError, match="it lacks 4 cells, the first 2e\\+08 FLOPs"):
+        sweeps.sweep(replace(grid, curves=seeds), swept.folder, Here(corpus))
+    with pytest.raises(ValueError, match=r"its recipe.learning_rate is 0.01, this one's is 0.5\."):
+        sweeps.sweep(replace(grid, recipe={**grid.recipe, "learning_rate": 0.5}), swept.folder, Here(corpus))
 
 
 def test_records_of_another_recipe_are_not_mixed_in(grid, swept, tmp_path):

@@ -1,8 +1,8 @@
 """What is done, running, failed and left in a folder of runs, and how much work that is.
 
 DIR is a folder that `scaling sweep` writes to, perhaps just now, on this machine or another. A running cell is one that a worker
-holds; a cell is begun when a state of it is kept, which `scaling sweep` goes on from. --watch draws the table anew until nothing
-runs any more.
+holds; a cell is begun when a state of it is kept, which `scaling sweep` goes on from. Of those not begun yet the first are
+listed, all with --json. --watch draws the table anew until nothing runs any more.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ examples:
 
 #: Seconds between two looks of --watch.
 LOOK_SECONDS = 2.0
+
+#: Cells that are listed of those that are not begun, and of those that failed.
+LISTED = 40
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +63,8 @@ def _look(folder: Path) -> tuple[Plan, dict[str, Any]]:
     from scaling.training.sweep import Status, plan
 
     found = plan(Grid.read(folder), folder, text=False)
-    status = Status(folder, {spec.id: spec for spec in found.specs}, found.tasks, dict(found.records))
+    cells = {spec.id: spec for spec in found.specs}
+    status = Status(folder, cells, found.tasks, dict(found.records))
     status.look()
     kept = folder / STATE / "checkpoints"
     begun = {path.name for path in kept.iterdir()} if kept.exists() else set()
@@ -72,7 +76,7 @@ def _look(folder: Path) -> tuple[Plan, dict[str, Any]]:
     return found, {
         "total": len(found.specs),
         "done": len(found.records) - len(found.failed),
-        "failed": [{"id": run.id, "N": run.N, "D": run.D, "C": run.C, "reason": run.reason} for run in found.failed],
+        "failed": [{**_row(cells[run.id]), "reason": run.reason} for run in found.failed],
         "running": [
             {**_row(now.spec), "step": now.step, "steps": now.spec.steps, "loss": now.loss, "seconds": now.seconds,
              "where": now.where}
@@ -98,13 +102,23 @@ def _show(found: Plan, state: dict[str, Any]) -> None:
         pairs.append(("time left", duration(state["seconds_left"])))
     print_pairs(pairs)
     now = {row["id"]: row for row in state["running"]}
-    rows = [[f"{row['C']:.2e}", f"{row['N']:,}", f"{row['D']:,}", row["reason"]] for row in state["failed"]]
+    rows = [[*_size(row), row["reason"]] for row in state["failed"][:LISTED]]
+    waiting = 0
     for row in state["left"]:
         at = "begun" if row["begun"] else "not begun"
         if row["running"]:
             run = now[row["id"]]
             loss = "compiling" if run["loss"] is None else f"loss {run['loss']:.3f}"
             at = f"step {run['step']:,} of {run['steps']:,}, {loss}, on {run['where']}"
-        rows.append([f"{row['C']:.2e}", f"{row['N']:,}", f"{row['D']:,}", at])
+        waiting += at == "not begun"
+        if at != "not begun" or waiting <= LISTED:
+            rows.append([*_size(row), at])
     if rows:
-        print_table(("C", "N", "D", "state"), rows, words="state")
+        print_table(("C", "N", "D", "seed", "state"), rows, words="state")
+    for more, what in ((len(state["failed"]) - LISTED, "that failed"), (waiting - LISTED, "not begun")):
+        if more > 0:
+            print(f"and {more:,} more {what} (--json lists all)")
+
+
+def _size(row: dict[str, Any]) -> list[str]:
+    return [f"{row['C']:.2e}", f"{row['N']:,}", f"{row['D']:,}", str(row["seed"])]

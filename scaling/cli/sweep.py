@@ -94,6 +94,7 @@ def run(args: argparse.Namespace) -> int | None:
     """Plan, train, and print the table of runs."""
     from scaling.grid import Grid
     from scaling.training import sweep as sweeps
+    from scaling.training.state import recorded
     from scaling.workflows import design_warning
 
     for flag in ("devices", "max_hours", "max_flops"):
@@ -104,10 +105,10 @@ def run(args: argparse.Namespace) -> int | None:
     out = args.out or (Path(args.grid) if Path(args.grid).is_dir() else Path("runs") / grid.name)
     executor = executor_of(args.executor, args.devices)
     todo = sweeps.plan(grid, out)
-    if args.retry_failed and not args.dry_run:
-        todo = sweeps.retry_failed(todo)
     if args.only:
         todo = todo.only(args.only)
+    if args.retry_failed:
+        todo = (sweeps.retrying if args.dry_run else sweeps.retry_failed)(todo)
     if args.max_flops:
         todo = todo.within(args.max_flops)
     doubts = design_warning(todo)
@@ -124,7 +125,8 @@ def run(args: argparse.Namespace) -> int | None:
         with sweep_display() as show, _sigterm_as_ctrl_c():
             done = sweeps.carry_out(todo, executor, _until(args.max_hours, show))
     except KeyboardInterrupt as why:
-        left = len(sweeps.plan(grid, out).missing)
+        done = recorded(out)
+        left = sum(spec.id not in done for spec in todo.specs)
         raise KeyboardInterrupt(
             f"{str(why) or 'stopped'} with {left} of {len(todo.specs)} cells left; {again} goes on."
         ) from None
@@ -197,12 +199,13 @@ def _dry_run(todo: Plan, args: argparse.Namespace) -> None:
     seconds = sweeps.estimate_seconds(todo, local)
     cost = sweep_cost(seconds, local.workers, usd_per_hour=args.usd_per_hour, watts=args.watts)
     spent = {"seconds": seconds, "memory_bytes": todo.memory_bytes, "usd": cost.usd, "kwh": cost.kwh,
-             "share_of_single": todo.share_of_single}  # fmt: skip
+             "share_of_single": todo.share_of_single, "share_as_branches": todo.share_as_branches,
+             "share_by_spacing": {f"{apart:g}": share for apart, share in todo.share_by_spacing.items()}}  # fmt: skip
     if args.json:
         return emit_json({**_summary(todo), **spent, "cells": [_cell(spec, todo) for spec in todo.specs]})
     _print_cells(todo)
-    if todo.share_of_single < 0.995:
-        print(f"Branches share their trunks: {todo.share_of_single:.0%} of the FLOPs of one run a cell.")
+    for line in _sharing(todo):
+        print(line)
     price = [f"${cost.usd:,.2f}"] if cost.usd is not None else []
     price += [f"{cost.kwh:.3g} kWh"] if cost.kwh is not None else []
     print(
@@ -211,6 +214,19 @@ def _dry_run(todo: Plan, args: argparse.Namespace) -> None:
         f"{''.join(f', {each}' for each in price)}. Nothing was trained."
     )
     return None
+
+
+def _sharing(todo: Plan) -> list[str]:
+    """What branches save, or would; nothing where no size has several lengths."""
+    if todo.share_as_branches > 0.995:
+        return []
+    spaced = todo.share_by_spacing.items()
+    closed = ", ".join(f"{share:.0%} {apart:g}x apart" for apart, share in spaced)
+    if todo.share_of_single < 0.995:
+        says = f"Branches share their trunks: {todo.share_of_single:.0%} of the FLOPs of one run a cell."
+    else:
+        says = f'schedule = "wsd" would take {todo.share_as_branches:.0%} of these FLOPs: branches that share a trunk a size.'
+    return [says, f"So many lengths a size would share: {closed}."]
 
 
 def print_runs(plan: Plan) -> None:

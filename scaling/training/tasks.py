@@ -54,10 +54,19 @@ class Task:
             reached = max(reached, fork)
         return own
 
-    @property
+    @cached_property
     def flops(self) -> int:
         """Training FLOPs of the whole task."""
         return sum(self.own_flops.values())
+
+    def flops_of(self, done: Container[str]) -> int:
+        """Training FLOPs of those of its cells that have one of these ids."""
+        return sum(flops for id, flops in self.own_flops.items() if id in done)
+
+    def reached(self, done: Container[str]) -> int:
+        """Steps of the trunk that the cells with these ids count as theirs; 0 where there is no trunk."""
+        forks = (spec.steps - spec.decay_steps for spec in self.specs if spec.id in done)
+        return max(forks, default=0) if self.kind == "trunk" else 0
 
     def missing(self, done: Container[str]) -> Task | None:
         """What is left of it where these ids have records: fewer branches, but a pack is whole; None where nothing is."""

@@ -21,14 +21,15 @@ STOP_SECONDS = 60.0
 #: A look at a large folder takes a while, and is then taken less often, but as often as this.
 MOST_POLL_SECONDS = 5.0
 
-Look = Callable[[], None]
+#: Looks at the folder; the tasks in a new order, the first to be claimed first, where there is one.
+Look = Callable[[], Sequence[Task] | None]
 
 
 class Executor(Protocol):
     """Trains tasks: when `run` returns, each of their cells has its `<folder>/<id>.json`, finished or failed."""
 
     def run(self, tasks: Sequence[Task], folder: Path, corpus: Path, look: Look) -> None:
-        """Train the tasks, in this order, on the cached corpus in folder `corpus`; `look` is called now and then."""
+        """Train the tasks, in this order or that which `look` gives when it is called, on the cached corpus in `corpus`."""
         ...
 
 
@@ -116,12 +117,13 @@ class Engine(ABC):
                 wanted = min(free - coming, self.slots() - len(workers))
                 if wanted > 0:
                     workers += self.start_many(queue, wanted)
-                look()
+                if order := look():
+                    queue.reorder(order)
                 time.sleep(min(max(self.poll_seconds, 20 * (time.monotonic() - began)), MOST_POLL_SECONDS))
                 left = unfinished(left, folder)
             look()
         finally:
-            queue.path.unlink(missing_ok=True)
+            queue.remove()
             if left:
                 for worker in workers:
                     worker.ask_to_stop()

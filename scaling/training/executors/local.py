@@ -22,6 +22,7 @@ from pathlib import Path
 
 from scaling.grid import RunSpec
 from scaling.training.executors.engine import Ending, Engine, Started, worker_environment
+from scaling.training.gang import launched
 from scaling.training.worker import Queue
 
 #: Packages that bring jax an accelerator.
@@ -30,7 +31,10 @@ PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin", "jax_r
 
 @dataclass
 class Local(Engine):
-    """Worker processes on this machine, `devices` at once: cores on CPU (all of them), GPUs (all of them), or one for a TPU."""
+    """Worker processes on this machine, `devices` at once: cores on CPU (all of them), GPUs (all of them), or one for a TPU.
+
+    Where the same sweep was started on several hosts that train each run together, one process, with all that is here.
+    """
 
     devices: int | None = None
     lease_seconds: float = Engine.lease_seconds
@@ -47,8 +51,8 @@ class Local(Engine):
 
     @property
     def pack_bytes(self) -> float:
-        """Memory of one GPU, in bytes, for packs; 0 on CPU, where training at once gains nothing."""
-        return _gpu_bytes() if accelerated() else 0.0
+        """Memory of one GPU, in bytes, for packs; 0 on CPU, where training at once gains nothing, and over several hosts."""
+        return _gpu_bytes() if accelerated() and not launched() else 0.0
 
     def start(self, queue: Queue) -> Started:
         """A process in a free place."""
@@ -75,6 +79,8 @@ class Local(Engine):
         return {spec.id: tuple(json.loads(line)) for spec, line in zip(specs, answers)}
 
     def _places(self) -> list[_Place]:
+        if launched():
+            return [_Place(gang=True)]
         if accelerated():
             gpus = _gpus()
             if not gpus:
@@ -92,6 +98,7 @@ class _Place:
 
     core: int | None = None
     variables: dict[str, str] = field(default_factory=dict)
+    gang: bool = False
 
 
 class _Process(Started):
@@ -100,8 +107,10 @@ class _Process(Started):
     def __init__(self, place: _Place, queue: Queue) -> None:
         self.place, self.name = place, uuid.uuid4().hex[:12]
         command = [sys.executable, "-m", "scaling.training.worker", str(queue.path), self.name]
+        command += ["--core", str(place.core)] if place.core is not None else []
+        command += ["--gang"] if place.gang else []
         self.process = subprocess.Popen(
-            command + (["--core", str(place.core)] if place.core is not None else []),
+            command,
             stdin=subprocess.PIPE,  # closes when this process dies, and the worker stops cleanly
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

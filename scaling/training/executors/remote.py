@@ -19,6 +19,9 @@ from scaling.training.executors.engine import Ending, Engine, Started, worker_en
 from scaling.training.state import STATE
 from scaling.training.worker import Queue
 
+#: How often a Slurm job is put into the queue again after its time limit, before the driver has to start another.
+MOST_TIMEOUTS = 1000
+
 
 @dataclass
 class Ray(Engine):
@@ -104,8 +107,9 @@ class _RayTask(Started):
 class Slurm(Engine):
     """Workers as jobs of a Slurm array, through submitit: `devices` of them, each with the `options` that sbatch is given.
 
-    A job that reaches its time limit or is preempted keeps its state and is put into the queue again. `options` are
-    submitit's, e.g. slurm_partition, timeout_min, gpus_per_node; `cluster` is "slurm", or "local" for this machine.
+    A job that reaches its time limit or is preempted keeps its state and is put into the queue again, as often as need be.
+    `options` are submitit's, e.g. slurm_partition, timeout_min, gpus_per_node; where they ask for several tasks a job (nodes,
+    tasks_per_node), these train each run together. `cluster` is "slurm", or "local" for this machine.
     """
 
     devices: int = 8
@@ -144,10 +148,17 @@ class Slurm(Engine):
                 "executor slurm: submitit is not installed. `pip install 'isoflop[slurm]'` brings it."
             ) from None
         try:
-            executor = submitit.AutoExecutor(folder=folder / STATE / "slurm", cluster=self.cluster)
+            executor = submitit.AutoExecutor(
+                folder=folder / STATE / "slurm", cluster=self.cluster, slurm_max_num_timeout=MOST_TIMEOUTS
+            )
         except RuntimeError as error:
             raise ValueError(f"executor slurm: no Slurm here ({_first_line(error)}).") from None
-        executor.update_parameters(name="scaling", slurm_array_parallelism=self.devices, **self.options)
+        more = {"requeue": True, **self.options.get("slurm_additional_parameters", {})}
+        parameters = {"name": "scaling", "slurm_array_parallelism": self.devices, **self.options}
+        try:
+            executor.update_parameters(**{**parameters, "slurm_additional_parameters": more})
+        except (NameError, ValueError, TypeError) as error:
+            raise ValueError(f"executor slurm: {_first_line(error)}") from None
         return executor
 
 
@@ -161,7 +172,7 @@ class _SlurmJob(Started):
         if not self.job.done():
             return None
         try:
-            return Ending(*self.job.result())
+            return Ending(*self.job.results()[0])  # of several tasks, the first has the last word
         except Exception as error:
             own = self.job.state in ("FAILED", "OUT_OF_MEMORY", "FINISHED", "INTERRUPTED")
             return Ending(None, f"{self.job.state}: {_first_line(error)}", preempted=not own)
@@ -187,7 +198,9 @@ class SlurmWork:
 
     def __call__(self) -> tuple[int, str]:
         """How the worker ended."""
-        self.process = start_worker(self.queue, self.name)
+        import submitit
+
+        self.process = start_worker(self.queue, self.name, gang_of(submitit.JobEnvironment()))
         return ended_worker(self.process)
 
     def checkpoint(self) -> Any:
@@ -200,21 +213,33 @@ class SlurmWork:
         return submitit.helpers.DelayedSubmission(SlurmWork(self.queue, self.name))
 
 
+def gang_of(job: Any) -> dict[str, str]:
+    """What jax is told where a submitit job has several tasks: where they meet, how many, and which this one is."""
+    if job.num_tasks == 1:
+        return {}
+    port = 61_440 + int(job.raw_job_id) % 4096  # as jax chooses it on Slurm: each job on a node its own
+    return {
+        "JAX_COORDINATOR_ADDRESS": f"{job.hostnames[0]}:{port}",
+        "JAX_NUM_PROCESSES": str(job.num_tasks),
+        "JAX_PROCESS_ID": str(job.global_rank),
+    }
+
+
 def run_worker(queue: str, name: str) -> tuple[int, str]:
     """A worker in a process of its own, which stops cleanly when this one dies; its exit status and last words."""
     return ended_worker(start_worker(queue, name))
 
 
-def start_worker(queue: str, name: str) -> subprocess.Popen:
-    """The process of a worker."""
+def start_worker(queue: str, name: str, gang: Mapping[str, str] | None = None) -> subprocess.Popen:
+    """The process of a worker; of one of a gang's, where there are variables that tell it where the others are."""
     command = [sys.executable, "-m", "scaling.training.worker", queue, name]
     return subprocess.Popen(
-        command,
+        command + (["--gang"] if gang else []),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env=worker_environment(),
+        env={**worker_environment(), **(gang or {})},
     )
 
 

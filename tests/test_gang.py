@@ -1,0 +1,119 @@
+"""A worker of several processes: the first alone claims and writes, all train; begun by hand, and as tasks of one Slurm job."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from scaling.grid import Grid
+from scaling.runs import Run, record_paths
+from scaling.training import sweep as sweeps
+from scaling.training.executors import Local, Slurm
+from scaling.training.gang import Gang, launched
+
+
+@pytest.fixture(scope="module")
+def grid(text_folder) -> Grid:
+    """A trunk of two branches and its batch of four windows, which two processes share."""
+    table = {
+        "corpus": str(text_folder),
+        "budgets": [1e8, 2e8],
+        "sizes": [{"depth": 1, "width": 8}],
+        "context": 16,
+        "schedule": "wsd",
+        "eval_tokens": 512,
+        "recipe": {"batch_tokens": 64, "learning_rate": 1e-2, "warmup_tokens": 640},
+    }
+    return Grid.of(table, name="together")
+
+
+@pytest.fixture(scope="module")
+def alone(grid, tmp_path_factory) -> dict[str, float]:
+    """The losses of one process."""
+    plan = sweeps.sweep(grid, tmp_path_factory.mktemp("alone") / "runs", Local(1))
+    return {id: run.loss for id, run in plan.records.items()}
+
+
+def losses(folder) -> dict[str, float]:
+    return {path.stem: Run.read(path).loss for path in record_paths(folder)}
+
+
+def test_two_hosts_train_each_run_together(grid, alone, tmp_path):
+    """The same command on two hosts, here one: every record says two devices, and nothing is left behind."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "grid.toml").write_text(grid.toml())
+    command = [sys.executable, "-m", "scaling", "sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "runs")]
+    said = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2"}
+    both = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **said, "JAX_PROCESS_ID": str(number)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for each in both:
+        _, complaint = each.communicate(timeout=240)
+        assert each.returncode == 0, complaint
+    assert losses(tmp_path / "runs") == pytest.approx(alone, abs=2e-4)
+    assert {Run.read(path).devices for path in record_paths(tmp_path / "runs")} == {2}
+    state = tmp_path / "runs" / ".sweep"
+    assert [*state.glob("claims/*"), *state.glob("failures/*"), *state.glob("queue-*")] == []
+
+
+@pytest.mark.slow
+def test_the_tasks_of_a_slurm_job_train_each_run_together(grid, alone, tmp_path):
+    pytest.importorskip("submitit")
+    slurm = Slurm(devices=1, cluster="local", options={"timeout_min": 10, "tasks_per_node": 2})
+    plan = sweeps.sweep(grid, tmp_path / "runs", slurm)
+    assert {id: run.loss for id, run in plan.records.items()} == pytest.approx(alone, abs=2e-4)
+    assert {run.devices for run in plan.records.values()} == {2}
+
+
+def test_a_batch_that_two_processes_cannot_share_is_a_failed_cell(grid, tmp_path):
+    """What one of them cannot do none can: the cell is recorded as failed, with its reason, and the sweep goes on."""
+    pytest.importorskip("submitit")
+    odd = Grid.of({**_table(grid), "recipe": {"batch_tokens": 48, "learning_rate": 1e-2}}, name="odd")
+    slurm = Slurm(devices=1, cluster="local", options={"timeout_min": 10, "tasks_per_node": 2})
+    plan = sweeps.sweep(odd, tmp_path / "runs", slurm)
+    assert {run.status for run in plan.records.values()} == {"failed"}
+    assert all("3 windows cannot be split over 2 devices" in run.reason for run in plan.failed)
+
+
+def _table(grid: Grid) -> dict:
+    return {
+        "corpus": grid.corpus, "budgets": [1e8], "sizes": [{"depth": 1, "width": 8}], "context": 16, "eval_tokens": 512,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("variables", "many"),
+    [
+        ({}, False),
+        ({"JAX_NUM_PROCESSES": "1"}, False),
+        ({"JAX_NUM_PROCESSES": "4"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "one"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "one,two"}, True),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, False),  # four drivers on one folder, each with cells of its own
+    ],
+)
+def test_where_a_sweep_is_one_of_several_hosts(variables, many, monkeypatch):
+    for name in ("JAX_NUM_PROCESSES", "TPU_WORKER_HOSTNAMES", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert launched() is many
+    assert Local().slots() == 1 if many else Local(2).slots() == 2
+
+
+def test_one_process_is_a_gang_of_its_own():
+    gang = Gang()
+    assert gang.any(True)
+    assert not gang.any(False)
+    assert gang.told(None) is None
