@@ -1,65 +1,149 @@
-"""How far the default rule's learning rate is from the best, cell by cell, from committed runs: `python benchmarks/recipe.py`.
+"""What the default recipe's learning rate costs against the best, size by size: `python benchmarks/recipe.py`.
 
-runs/rates-python holds 7 sizes within a decade around the optimum at 1e11, 3e11 and 1e12 FLOPs, each at half, once and twice
-the rate of the rule `valley`, seed 0. Writes benchmarks/recipe.json.
+runs/rates-CORPUS* hold cells (a size, a number of tokens, a batch) at several learning rates, and runs/valleys-CORPUS the same
+cells at the default recipe's. One run of a cell is off by as much as a rate twice too high costs, so the answer is a surface
+through all runs of a corpus: log loss = a level for each cell + cost (log2 rate - log2 best)^2, where the best rate at a batch of
+256 tokens is a power of N (of the blocks) and of D, and grows as the square root of the batch. Beside it stand the cell's
+own means over seeds. Prints Markdown and writes benchmarks/recipe.json.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from scipy.optimize import least_squares
 
 from scaling.grid import RunSpec
 from scaling.recipe import RULES
 from scaling.runs import Run, record_paths, to_json, write_whole
-from scaling.training.tune import valley
 
 ROOT = Path(__file__).parents[1]
 
 
-def main() -> None:
-    """Print the table and write the file."""
-    cells = defaultdict(list)
-    for path in record_paths(ROOT / "runs" / "rates-python"):
-        run = Run.read(path)
-        cells[float(f"{run.C:.0e}"), run.N].append(run)
-    rows = [_row(budget, runs) for (budget, _), runs in sorted(cells.items())]
-    best = [row["rule_over_best_tried"] == 1 for row in rows]
-    lost = [row["rule_loses"] for row in rows]
-    off = [row["cost_of_two"] for row in rows if row["cost_of_two"] is not None]
-    summary = {
-        "cells": len(rows),
-        "rule_is_the_best_tried": sum(best),
-        "rule_loses_mean": float(np.mean(lost)),
-        "rule_loses_most": float(np.max(lost)),
-        "rule_loses_over_half_a_percent": sum(each > 0.005 for each in lost),
-        "cost_of_two_median": float(np.median(off)),
-    }
-    write_whole(Path(__file__).with_suffix(".json"), to_json({"summary": summary, "cells": rows}))
-    print("budget        N  batch  rule's rate   loss at x.5, x1, x2        rule loses  2x off costs")
-    for row in rows:
-        losses = " ".join(f"{loss:.4f}" for loss in row["losses"])
-        two = "" if row["cost_of_two"] is None else f"{row['cost_of_two']:.2%}"
-        print(f"{row['budget']:.0e} {row['N']:>8,} {row['batch_tokens']:>6} {row['rule_rate']:>12.3g}   {losses}   "
-              f"{row['rule_loses']:>8.2%} {two:>12}")  # fmt: skip
-    print(summary)
+@dataclass(frozen=True)
+class Cell:
+    """A size at a number of tokens and a batch: the losses of its seeds by learning rate."""
+
+    spec: RunSpec
+    losses: Mapping[float, Mapping[int, float]]
+
+    @property
+    def rule_rate(self) -> float:
+        """The default rule's rate here."""
+        return RULES["valley"](self.spec.shape, self.spec.tokens).learning_rate
+
+    def mean(self, rate: float) -> float:
+        """Mean loss over seeds, nats per token."""
+        return float(np.mean(list(self.losses[rate].values())))
+
+    def behind(self) -> tuple[float, float | None] | None:
+        """How far the rule's rate is behind the best other one tried, as a share of the loss over the seeds that both have, and
+        its standard error; None where the rule's rate was not trained. Below 0 where it is ahead."""
+        if self.rule_rate not in self.losses:
+            return None
+        mine, found = self.losses[self.rule_rate], []
+        for rate, seeds in self.losses.items():
+            pairs = [mine[seed] / loss - 1 for seed, loss in seeds.items() if seed in mine and rate != self.rule_rate]
+            if pairs:
+                error = float(np.std(pairs, ddof=1)) / math.sqrt(len(pairs)) if len(pairs) > 1 else None
+                found.append((float(np.mean(pairs)), error))
+        return max(found, key=lambda each: each[0], default=None)
 
 
-def _row(budget: float, runs: list[Run]) -> dict:
-    runs = sorted(runs, key=lambda run: run.spec["recipe"]["learning_rate"])
-    spec = RunSpec.from_json(runs[0].spec)
-    rule = RULES["valley"](spec.shape, budget / spec.shape.flops_per_token)
-    found = valley(spec, runs)
-    losses = list(found.losses)
-    at_rule = losses[int(np.argmin(np.abs(np.log(np.array(found.rates) / rule.learning_rate))))]
-    best = found.rates[int(np.argmin(losses))]
+def read(corpus: str) -> list[Cell]:
+    """The cells of a corpus that were trained at more than one rate, smallest budget and size first."""
+    folders = [ROOT / "runs" / f"valleys-{corpus}", *sorted((ROOT / "runs").glob(f"rates-{corpus}*"))]
+    specs, losses = {}, defaultdict(lambda: defaultdict(dict))
+    for run in (Run.read(path) for folder in folders if folder.is_dir() for path in record_paths(folder)):
+        spec = RunSpec.from_json(run.spec)
+        key = (spec.shape, spec.tokens, spec.recipe.batch_tokens)
+        specs.setdefault(key, spec)
+        losses[key][spec.recipe.learning_rate][spec.seed] = run.loss
+    cells = [Cell(specs[key], dict(sorted(rates.items()))) for key, rates in losses.items() if len(rates) > 1]
+    return sorted(cells, key=lambda cell: (float(f"{cell.spec.C:.0e}"), cell.spec.shape.N))
+
+
+def surface(cells: Sequence[Cell]) -> dict[str, Any]:
+    """The surface through all cells: the powers of the best rate with their standard errors, the cost of a rate twice off,
+    the noise of one run (a share of its loss), and at each cell the rule's rate over the best and what that costs."""
+    rows = [(i, math.log2(rate), math.log(loss))
+            for i, cell in enumerate(cells) for rate, seeds in cell.losses.items() for loss in seeds.values()]  # fmt: skip
+    cell, rate, loss = (np.array(column) for column in zip(*rows))
+    N = np.log2([each.spec.shape.N_blocks for each in cells])
+    D = np.log2([each.spec.tokens for each in cells])
+    batch = 0.5 * np.log2([each.spec.recipe.batch_tokens / 256 for each in cells])
+    N0, D0, counts = N.mean(), D.mean(), np.bincount(cell)
+
+    def best(p: np.ndarray) -> np.ndarray:
+        return p[0] + p[1] * (N - N0) + p[2] * (D - D0) + batch
+
+    def residuals(p: np.ndarray) -> np.ndarray:
+        r = loss - np.exp(p[3]) * (rate - best(p)[cell]) ** 2
+        return r - (np.bincount(cell, r) / counts)[cell]
+
+    found = least_squares(residuals, [rate.mean(), -0.4, 0.0, math.log(0.01)])
+    variance = 2 * found.cost / (len(rows) - len(cells) - 4)
+    error = np.sqrt(np.diag(np.linalg.inv(found.jac.T @ found.jac) * variance))
+    off, cost = np.log2([each.rule_rate for each in cells]) - best(found.x), math.exp(found.x[3])
     return {
-        "budget": budget, "N": spec.shape.N, "batch_tokens": rule.batch_tokens, "rule_rate": rule.learning_rate,
-        "rates": list(found.rates), "losses": losses, "rule_over_best_tried": round(rule.learning_rate / best, 2),
-        "rule_loses": at_rule / min(losses) - 1, "cost_of_two": found.cost_of_two,
-    }  # fmt: skip
+        "runs": len(rows),
+        "rate_N": [float(found.x[1]), float(error[1])],
+        "rate_D": [float(found.x[2]), float(error[2])],
+        "cost_of_two": [cost, cost * float(error[3])],
+        "noise": math.sqrt(variance),
+        "rule_over_best": (2**off).tolist(),
+        "rule_costs": (cost * off**2).tolist(),
+    }
+
+
+def judge(cells: Sequence[Cell]) -> dict[str, Any]:
+    """Every cell, and the surface through them."""
+    pooled = surface(cells)
+    over, costs = pooled.pop("rule_over_best"), pooled.pop("rule_costs")
+    rows = [
+        {
+            "C": cell.spec.C, "N": cell.spec.shape.N, "D": cell.spec.tokens, "batch_tokens": cell.spec.recipe.batch_tokens,
+            "losses": {f"{rate:g}": cell.mean(rate) for rate in cell.losses},
+            "seeds": {f"{rate:g}": len(seeds) for rate, seeds in cell.losses.items()},
+            "rule_rate": cell.rule_rate, "rule_behind": cell.behind(), "rule_over_best": ratio, "rule_costs": cost,
+        }
+        for cell, ratio, cost in zip(cells, over, costs)
+    ]  # fmt: skip
+    return {"surface": pooled, "rule_over_best": [min(over), max(over)], "rule_costs_most": max(costs), "cells": rows}
+
+
+def main() -> None:
+    """Judge every corpus that was trained at several rates, print, and write the file."""
+    found = {}
+    for corpus in ("python", "planted-0"):
+        if cells := read(corpus):
+            found[corpus] = judge(cells)
+            show(corpus, found[corpus])
+    write_whole(Path(__file__).with_suffix(".json"), to_json(found))
+
+
+def show(corpus: str, judged: Mapping[str, Any]) -> None:
+    """One corpus as Markdown."""
+    print(
+        f"\n**{corpus}**\n\n| C | N | batch | losses by rate (seeds) | rule's rate | over the best | costs | behind another |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for row in judged["cells"]:
+        losses = ", ".join(f"{rate} {loss:.3f} ({row['seeds'][rate]})" for rate, loss in row["losses"].items())
+        behind, error = row["rule_behind"] or (None, None)
+        said = "" if behind is None else f"{behind:+.2%}" + ("" if error is None else f" +- {error:.2%}")
+        print(f"| {row['C']:.0e} | {row['N']:,} | {row['batch_tokens']} | {losses} | {row['rule_rate']:.3g} | "
+              f"{row['rule_over_best']:.2f} | {row['rule_costs']:.2%} | {said} |")  # fmt: skip
+    pooled, (least, most) = judged["surface"], judged["rule_over_best"]
+    told = {name: " +- ".join(f"{value:.3g}" for value in pooled[name]) for name in ("rate_N", "rate_D", "cost_of_two")}
+    print(f"\n{pooled['runs']} runs: {told}, noise {pooled['noise']:.2%}; the rule's rate is {least:.2f} to {most:.2f} times the "
+          f"best, and costs {judged['rule_costs_most']:.2%} at most.")  # fmt: skip
 
 
 if __name__ == "__main__":
