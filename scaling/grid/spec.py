@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from typing import Any
 
-from scaling.recipe import Recipe
+from scaling.recipe import Recipe, Rule
 from scaling.shape import Shape
 
 #: Held-out tokens that every run of a sweep is evaluated on.
@@ -75,8 +75,8 @@ def _hash(spec: RunSpec, without: tuple[str, ...]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def said(part: RunSpec | Shape | Recipe) -> dict[str, Any]:
-    """The fields of a spec that differ from their defaults, those of its shape and recipe in tables of their own.
+def said(part: RunSpec | Shape | Recipe | Rule) -> dict[str, Any]:
+    """The fields of a spec or rule that differ from their defaults, those of a shape and recipe in tables of their own.
 
     Kept in the object, as a cached_property is: thousands of specs share a shape and a recipe.
     """

@@ -23,7 +23,7 @@ def to_toml(grid: Grid) -> str:
     lines = [
         f"name = {json.dumps(grid.name)}",
         f"corpus = {json.dumps(grid.corpus)}",
-        f"rule = {_inline(asdict(grid.rule)) if isinstance(grid.rule, Rule) else json.dumps(grid.rule)}",
+        f"rule = {_inline(said(grid.rule)) if isinstance(grid.rule, Rule) else json.dumps(grid.rule)}",
         f"eval_tokens = {grid.eval_tokens}",
         f"epochs = {grid.epochs!r}",
     ]
