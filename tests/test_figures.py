@@ -231,6 +231,41 @@ def test_colours_differ_in_grey() -> None:
     assert np.all(np.diff(luminance) > 0.03)
 
 
+def far(n: int = 35) -> Runs:
+    """The runs, one of them with ten times the loss that it should have."""
+    table = planted.runs(n).table.copy()
+    table.loc[0, "loss"] *= 10
+    return replace(planted.runs(n), table=table)
+
+
+@pytest.mark.parametrize("draw", [figures.isoflop, lambda runs: figures.residuals(runs, SUBJECT)])
+def test_a_run_that_lies_far_out_is_told_and_does_not_squeeze_the_others(draw: Callable) -> None:
+    axes = draw(far()).axes[0]
+    assert axes.get_ylim()[1] < 0.5 * (far().loss.max() if "loss" in axes.get_ylabel() else 900)
+    assert any("1 higher, to" in text.get_text() for text in axes.texts)
+    assert not any("higher" in text.get_text() for text in draw(planted.runs(35)).axes[0].texts)
+
+
+def test_a_published_law_decades_away_leaves_the_fit_readable() -> None:
+    """Kaplan's best sizes at a billion FLOPs lie far from any fit there: the legend says so."""
+    small = planted.runs(35)
+    table = small.table.assign(N=small.N * 1e-6, D=small.D * 1e-6, C=small.C * 1e-12)
+    runs = replace(small, table=table)
+    figure = figures.power_laws(runs, SUBJECT, None, tuple(USUAL.values()))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "Kaplan 2020 (out of view)" in labels
+    assert "Besiroglu 2024" in labels
+    low, high = figure.axes[0].get_ylim()
+    assert high / low < 1e6
+
+
+def test_two_laws_of_one_colour_differ_in_their_dashes() -> None:
+    from scaling.reporting.figures import style
+
+    looks = [(style.series(i), str(style.dash(i))) for i in range(24)]
+    assert len(set(looks)) == 24
+
+
 WITHOUT = {
     "corner": lambda: figures.corner(planted.subject(S=0)),
     "answers": lambda: figures.answers(planted.subject(S=0), 1e22),

@@ -1,5 +1,7 @@
 """Figures: one function each, returning a matplotlib Figure in the one shared style."""
 
+from scaling.reporting.figures.corner import answers as answers
+from scaling.reporting.figures.corner import corner as corner
 from scaling.reporting.figures.decisions import being_off as being_off
 from scaling.reporting.figures.decisions import design as design
 from scaling.reporting.figures.decisions import flatness as flatness
@@ -15,8 +17,6 @@ from scaling.reporting.figures.style import save as save
 from scaling.reporting.figures.sweep import isoflop as isoflop
 from scaling.reporting.figures.sweep import training_curves as training_curves
 from scaling.reporting.figures.sweep import valleys as valleys
-from scaling.reporting.figures.uncertainty import answers as answers
 from scaling.reporting.figures.uncertainty import comparison as comparison
-from scaling.reporting.figures.uncertainty import corner as corner
 from scaling.reporting.figures.uncertainty import floor as floor
 from scaling.reporting.figures.uncertainty import profiles as profiles

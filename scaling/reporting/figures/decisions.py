@@ -107,9 +107,13 @@ def _front(panel: Axes, label: str, cost: np.ndarray, runs: Runs) -> None:
         return
     cost, loss = cost[known], loss[known]
     best = unbeaten(cost, loss)
+    low, high = style.within(loss)
+    room = 0.06 * ((high - low) or high)
     panel.plot(cost, loss, "o", color=style.ink("soft"), alpha=0.5, ms=3.5, mew=0)
     panel.step(cost[best], loss[best], where="post", color=style.series(1), lw=1.4)
-    panel.plot(cost[best], loss[best], "o", color=style.series(1), ms=4)
+    panel.plot(cost[best], loss[best], "o", color=style.series(1), mec=style.ink(), mew=0.7, ms=4.5)
+    panel.set_ylim(min(low, float(loss.min())) - room, high + room)
+    style.mark_beyond(panel, cost, loss, style.ink("soft"))
     style.log_axis(panel, "x", label, "power", most=5)
     style.losses(panel, runs)
 

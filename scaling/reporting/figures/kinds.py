@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from scaling.reporting.figures.corner import NO_BOOTSTRAP, answers, corner
 from scaling.reporting.figures.decisions import being_off, design, flatness, pareto
 from scaling.reporting.figures.fits import power_laws, residuals, surface
 from scaling.reporting.figures.style import missing
 from scaling.reporting.figures.sweep import isoflop, training_curves, valleys
-from scaling.reporting.figures.uncertainty import NO_BOOTSTRAP, answers, comparison, corner, floor, profiles
+from scaling.reporting.figures.uncertainty import comparison, floor, profiles
 from scaling.reporting.study import Study
 
 

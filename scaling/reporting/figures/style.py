@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,12 +18,13 @@ from typing import ParamSpec
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, Locator, NullLocator
+from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, NullLocator
 
 from scaling.reporting import numbers
 from scaling.runs import Runs, write_whole
@@ -36,6 +38,8 @@ SERIES = {
 }
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">")
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
+
+SYMBOLS = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "eta": "η"}
 
 _SHARED = {
     "font.family": "sans-serif",
@@ -98,6 +102,16 @@ def series(i: int) -> str:
     return colours[i % len(colours)]
 
 
+def dash(i: int) -> str | tuple:
+    """Dashes of the i-th unordered thing: where the colours begin again, the dashes do not."""
+    return DASHES[(i + i // len(SERIES["light"])) % len(DASHES)]
+
+
+def symbol(name: str) -> str:
+    """A coefficient as it is printed: alpha as its letter."""
+    return SYMBOLS.get(name, name)
+
+
 def ramp(position: float) -> str:
     """Colour on the sequential scale at `position` in [0, 1]; its lightness is monotone, so grey keeps the order."""
     low, high = (0.0, 0.82) if _theme.get() == "light" else (0.22, 1.0)
@@ -150,9 +164,9 @@ def panels(columns: int = 1, rows: int = 1, *, width: float = 6.4, height: float
 def missing(what: str, remedy: str = "") -> Figure:
     """A figure that says what it lacks: never an empty picture."""
     figure = Figure(figsize=(6.4, 2.2), layout="constrained")
-    figure.text(0.5, 0.58, what, ha="center", va="center", fontsize=10, wrap=True)
+    figure.text(0.5, 0.62, textwrap.fill(what, 72), ha="center", va="center", fontsize=10)
     if remedy:
-        figure.text(0.5, 0.28, remedy, ha="center", va="center", color=ink("soft"), wrap=True)
+        figure.text(0.5, 0.3, textwrap.fill(remedy, 84), ha="center", va="center", color=ink("soft"))
     return figure
 
 
@@ -166,9 +180,9 @@ def note(axes: Axes, text: str) -> None:
 
 
 class ReadablePowers(Locator):
-    """Ticks of a log axis at numbers that people read: decades, or 1-3, 1-2-5 and finer steps on a short axis."""
+    """Ticks of a log axis at numbers that people read: decades, 1-3 or 1-2-5; evenly apart on an axis that is shorter."""
 
-    STEPS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(np.arange(1, 10, 0.5)), tuple(np.arange(1, 10, 0.1)))
+    STEPS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))
 
     def __init__(self, most: int = 7, least: int = 4) -> None:
         self.most, self.least = most, least
@@ -181,6 +195,9 @@ class ReadablePowers(Locator):
         low, high = sorted((vmin, vmax))
         if not 0 < low < high < math.inf:
             return np.array([])
+        if high < 2.5 * low:
+            even = MaxNLocator(max(3, self.most - 2), steps=[1, 2, 5, 10]).tick_values(low, high)
+            return even[(even >= low) & (even <= high)]
         decades = np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         ticks = np.array([])
         for steps in self.STEPS:
@@ -231,6 +248,45 @@ def flops(axes: Axes, which: str = "x", label: str = "compute C, FLOPs") -> None
 def losses(axes: Axes, runs: Runs | None = None, which: str = "y") -> None:
     """Label an axis with the loss and its unit."""
     getattr(axes, f"{which}axis").set_label_text(f"loss, {runs.loss_unit if runs else 'nats per token'}")
+
+
+def within(values: np.ndarray, reach: float = 3.0) -> tuple[float, float]:
+    """Least and largest of the values, but for those further than `reach` interquartile ranges outside the quartiles.
+
+    They are left out only where they would squeeze the others into less than half of the axis.
+    """
+    first, third = np.quantile(values, (0.25, 0.75))
+    room = reach * (third - first)
+    ordinary = values[(values >= first - room) & (values <= third + room)]
+    shown = ordinary if np.ptp(values) > 2 * np.ptp(ordinary) else values
+    return float(shown.min()), float(shown.max())
+
+
+def mark_beyond(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
+    """Triangles at the upper and lower edge for points outside them, and how many there are: nothing is cut off silently."""
+    low, high = axes.get_ylim()
+    for outside, edge, marker, where, below in (
+        (y > high, 0.985, "^", "higher", -9),
+        (y < low, 0.015, "v", "lower", 7),
+    ):
+        if not outside.any():
+            continue
+        at = x[outside]
+        axes.plot(at, np.full(at.size, edge), marker, ms=4.5, color=colour, mec=ink("paper"), mew=0.4, zorder=5,
+                  transform=axes.get_xaxis_transform())  # fmt: skip
+        far = y.max() if where == "higher" else y.min()
+        axes.annotate(
+            f"{at.size} {where}, to {far:.3g}", (1, edge), xycoords="axes fraction", xytext=(0, below),
+            textcoords="offset points", ha="right", va="center", fontsize=7, color=ink("soft"), zorder=6,
+            bbox={"boxstyle": "square,pad=0.15", "fc": ink("paper"), "ec": "none", "alpha": 0.8},
+        )  # fmt: skip
+
+
+def key_above(axes: Axes, handles: Sequence[Artist] | None = None) -> None:
+    """The legend of a panel at the right end of its title's line."""
+    handles = axes.get_legend_handles_labels()[0] if handles is None else handles
+    axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(handles), borderaxespad=0.25,
+                borderpad=0.15, columnspacing=1.4)  # fmt: skip
 
 
 #: More series than this are told apart by a colour bar instead of a legend.

@@ -53,10 +53,10 @@ def isoflop(runs: Runs, fit: Fit | None = None, approach2: Frontier | None = Non
     style.parameters(axes)
     style.losses(axes, runs)
     axes.set_title("isoFLOP curves")
-    _frame(axes, runs.loss[np.concatenate([b.rows for b in found])] if found else runs.loss)
+    _frame(axes, runs, np.concatenate([b.rows for b in found]) if found else np.arange(len(runs)))
     if found:
         _line_key(axes, fit is not None, bool(vertices))
-        _budget_key(figure, axes, [budget.C for budget in found])
+        _budget_key(figure, axes, [budget.C for budget in found], "-" if fit is not None else "")
     else:
         figure.supxlabel("No isoFLOP curve: no budget has four sizes or more.", fontsize=8.5, color=style.ink("soft"))
     return figure
@@ -69,10 +69,12 @@ def _tokens(runs: Runs, budget: Budget, N: np.ndarray) -> np.ndarray:
     return budget.C / (N * rate)
 
 
-def _frame(axes: Axes, loss: np.ndarray) -> None:
-    """Show the losses, not where a law's curve leaves them."""
-    room = 0.06 * (np.ptp(loss) or loss.max())
-    axes.set_ylim(loss.min() - room, loss.max() + room)
+def _frame(axes: Axes, runs: Runs, rows: np.ndarray) -> None:
+    """Show the losses, not where a law's curve leaves them nor a few that lie far from the others: those are marked."""
+    low, high = style.within(runs.loss[rows])
+    room = 0.06 * ((high - low) or high)
+    axes.set_ylim(low - room, high + room)
+    style.mark_beyond(axes, runs.N, runs.loss, style.ink("soft"))
 
 
 def _line_key(axes: Axes, law: bool, vertices: bool) -> None:
@@ -82,16 +84,16 @@ def _line_key(axes: Axes, law: bool, vertices: bool) -> None:
     if vertices:
         star = {"ls": "", "marker": "*", "ms": 10, "mfc": style.ink("paper"), "mec": style.ink()}
         lines.append(Line2D([], [], **star, label="vertex (Approach 2)"))
-    axes.figure.legend(handles=lines, loc="outside upper right", ncols=len(lines))
+    style.key_above(axes, lines)
 
 
-def _budget_key(figure: Figure, axes: Axes, budgets: list[float]) -> None:
-    """Which colour is which budget: a legend, or a colour bar where there are many."""
+def _budget_key(figure: Figure, axes: Axes, budgets: list[float], line: str) -> None:
+    """Which colour is which budget: a legend, its curves drawn as `line`, or a colour bar where there are many."""
     if len(budgets) > style.MOST_IN_LEGEND:
         style.scale_beside(figure, axes, np.array(budgets), "budget C, FLOPs", "power")
         return
     handles = [
-        Line2D([], [], color=colour, marker=style.MARKERS[i], ls="-", label=numbers.power(C, 2))
+        Line2D([], [], color=colour, marker=style.MARKERS[i], ls=line, label=numbers.power(C, 2))
         for i, (C, colour) in enumerate(zip(budgets, style.ramps(len(budgets))))
     ]
     figure.legend(handles=handles[::-1], loc="outside right center", title="budget,\nFLOPs", title_fontsize=7.5)
