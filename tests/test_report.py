@@ -93,6 +93,25 @@ def test_every_figure_has_words_and_every_field_a_label(whole: str) -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_every_table_has_a_caption_and_heads_of_rows_and_columns(whole: str) -> None:
+    tables = re.findall(r"<table>.*?</table>", whole, re.S)
+    assert len(tables) >= 5
+    for table in tables:
+        assert re.match(r"<table><caption>[^<]{5,}", table)
+        heads = [attributes["scope"] for tag, attributes in Seen(table).tags if tag == "th"]
+        rows = table.count("<tr>") - 1
+        assert heads.count("row") == rows > 0
+        assert heads.count("col") == len(heads) - rows > 1
+
+
+def test_a_figure_is_not_read_out_twice(whole: str) -> None:
+    """The caption says what a figure shows, its label what it is drawn from."""
+    labels = [attributes["aria-label"] or "" for tag, attributes in Seen(whole).tags if tag == "svg"]
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", whole, re.S)
+    assert len(labels) == len(captions) == len(set(labels))
+    assert all("35 runs of" in label and label not in captions for label in labels)
+
+
 def test_the_same_study_gives_the_same_page(study: Study, whole: str) -> None:
     assert page(study) == whole
 

@@ -35,11 +35,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, drawn when asked for; `says` tells in words what it shows."""
+    """A figure, drawn when asked for; `says` tells in words what it shows, `of` for who cannot see it what it is drawn from."""
 
     name: str
     draw: Callable[[], Figure]
     says: str
+    of: str
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def _sentence(answer: Allocation) -> str:
 
 
 def _allocation_table(answers: Sequence[Allocation]) -> Table:
+    shares = list(answers[0].flat or {})
     rows = [
         [
             numbers.power(answer.C),
@@ -102,14 +104,11 @@ def _allocation_table(answers: Sequence[Allocation]) -> Table:
             _ranged(numbers.count, answer.D, answer.intervals, "D"),
             _ranged(numbers.plain, answer.loss, answer.intervals, "loss"),
             _ranged(_ratio, answer.tokens_per_parameter, answer.intervals, "tokens_per_parameter"),
-            "; ".join(
-                f"{share}: {numbers.count(low)} to {numbers.count(high)}"
-                for share, (low, high) in (answer.flat or {}).items()
-            ),
+            *(" to ".join(map(numbers.count, (answer.flat or {}).get(share, ()))) or "-" for share in shares),
         ]
         for answer in answers
     ]
-    head = ["C, FLOPs", "N*", "D*, tokens", "loss", "D*/N*", "N that cost no more of the compute than"]
+    head = ["C, FLOPs", "N*", "D*, tokens", "loss", "D*/N*", *(f"N that wastes under {share}" for share in shares)]
     return Table(f"What to train{_level(answers[0].intervals)}.", head, rows)
 
 
@@ -194,11 +193,22 @@ def _pictures(study: Study) -> Section:
     return Section(
         "Figures",
         [
-            Picture(name, lambda kind=kind: kind.of(study), kind.says)
+            Picture(name, lambda kind=kind: kind.of(study), kind.says, f"Figure {name}. {_seen(study.runs)}")
             for name, kind in kinds.items()
             if not (kind.needs_fit and study.fit is None) and not _LACKING.get(name, lambda study: False)(study)
         ],
     )
+
+
+def _seen(runs: Runs) -> str:
+    """What every figure is drawn from, in a sentence."""
+    spans = [
+        (numbers.count, runs.N, "parameters"),
+        (numbers.power, runs.C, "FLOPs"),
+        (numbers.plain, runs.loss, runs.loss_unit),
+    ]
+    told = (f"{write(v.min())} to {write(v.max())} {unit}" for write, v, unit in spans)
+    return f"{len(runs)} runs of {', '.join(told)}; the numbers are in the tables below."
 
 
 def _law(study: Study) -> Section:

@@ -42,7 +42,7 @@ def _written(block: Block, folder: Path) -> str:
             lines = [head, ["---"] * len(head), *rows]
             body = [f"| {' | '.join(escape(cell) if cell != '---' else cell for cell in line)} |" for line in lines]
             return escape(caption) + "\n\n" + "\n".join(body)
-        case Picture(name, draw, says):
+        case Picture(name, draw, says, _):
             figure = draw()
             for kind in ("png", "pdf"):
                 figures.save(figure, folder / "figures" / f"{name}.{kind}")

@@ -27,7 +27,11 @@ def inline_svg(figure: Figure, name: str, says: str) -> str:
     svg = _DRAWN.sub(lambda found: _DIGITS.sub(r"\1", found[0]), svg)
     svg = re.sub(r' (width|height)="[^"]*pt"', "", svg, count=2)
     svg = _HEX.sub(lambda found: _both(found[0]), svg)
-    width = f"max-width: {7.5 * figure.get_figwidth():.3g}rem"
+    inches = figure.get_figwidth()
+    # Least width on a phone, and a page of paper for a figure of many panels.
+    width = f"max-width: {7.5 * inches:.3g}rem; --least: {4.6 * inches:.3g}rem"
+    if figure.get_figheight() > 0.85 * inches:
+        width += "; --paper-height: 16cm"
     return svg.replace("<svg", f'<svg role="img" aria-label="{escape(says)}" style="{width}"', 1).strip()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -102,15 +103,15 @@ def _written(block: Block) -> str:
             return f"<p>{escape(text)}</p>"
         case Table():
             return _table(block)
-        case Picture(name, draw, says):
-            return f"<figure>\n{inline_svg(draw(), name, says)}\n<figcaption>{escape(says)}</figcaption>\n</figure>"
+        case Picture(name, draw, says, of):
+            return f"<figure>\n{inline_svg(draw(), name, of)}\n<figcaption>{escape(says)}</figcaption>\n</figure>"
         case Code(text):
-            return f'<pre tabindex="0"><code>{escape(text)}</code></pre>'
+            return f'<pre tabindex="0" role="region" aria-label="Commands"><code>{escape(text)}</code></pre>'
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.head)
-    rows = "\n".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in table.rows)
+    head = "".join(_cell(cell, "th", "col") for cell in table.head)
+    rows = "\n".join("<tr>" + "".join(map(_cell, row, ("th", *["td"] * len(row)))) + "</tr>" for row in table.rows)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.caption)}"><table>'
         f"<caption>{escape(table.caption)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
@@ -121,6 +122,15 @@ def _table(table: Table) -> str:
 SHORT = 12
 
 
-def _cell(text: str) -> str:
+#: A value with its interval, which gets a line of its own.
+_RANGED = re.compile(r"(\S+) (\(\S+ to \S+\))")
+
+
+def _cell(text: str, tag: str, scope: str = "row") -> str:
+    """A cell; where it is a head, of its row or column."""
+    heads = f' scope="{scope}"' if tag == "th" else ""
+    if ranged := _RANGED.fullmatch(text):
+        inside = f'{escape(ranged[1])} <span class="between">{escape(ranged[2])}</span>'
+        return f'<{tag}{heads} class="whole">{inside}</{tag}>'
     whole = ' class="whole"' if len(text) <= SHORT else ""
-    return f"<td{whole}>{escape(text)}</td>"
+    return f"<{tag}{heads}{whole}>{escape(text)}</{tag}>"

@@ -323,7 +323,9 @@
     $(id).addEventListener("input", update);
   }
   new ResizeObserver(() => { if (chart) chart.setSize({ width: $("chart").clientWidth, height: 320 }); }).observe($("chart"));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { colours = {}; update(); });
+  for (const media of ["(prefers-color-scheme: dark)", "print"]) {
+    matchMedia(media).addEventListener("change", () => { colours = {}; if (chart) chart.redraw(false); });
+  }
   $("mfu-is").textContent = $("mfu").value + "%";
   $("plan").hidden = false;
   update();
