@@ -60,8 +60,8 @@ def train_many(
         ]
     try:
         return _train_pack(specs, corpus, **options)
-    except OutOfMemory:
-        if len(specs) == 1:
+    except Exception as error:  # it may turn out while compiling, while both ways are measured, or in training
+        if len(specs) == 1 or not (isinstance(error, OutOfMemory) or cost.is_out_of_memory(error)):
             raise
     half = len(specs) // 2
     return train_many(specs[:half], corpus, **options) + train_many(specs[half:], corpus, **options)

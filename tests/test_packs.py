@@ -1,0 +1,71 @@
+"""Packs on an accelerator, as far as a processor can stand in for one: which way is faster, and how many memory holds."""
+
+from dataclasses import replace
+
+import jax
+import pytest
+
+from scaling.grid import RunSpec
+from scaling.recipe import Recipe
+from scaling.shape import Shape
+from scaling.training.executors import Local, local
+from scaling.training.train import many, train_many
+
+
+@pytest.fixture
+def pack(corpus):
+    recipe = Recipe(learning_rate=1e-2, batch_tokens=64, warmup_tokens=64 * 2)
+    spec = RunSpec(Shape(1, 8, 1, context=16), recipe, corpus.name, corpus.digest, 64 * 8, eval_tokens=512)
+    return [replace(spec, seed=seed) for seed in range(2)]
+
+
+@pytest.fixture
+def accelerator(monkeypatch, tmp_path):
+    """An accelerator, as the choice of a way sees it, and nothing measured yet."""
+    monkeypatch.setenv("SCALING_CACHE", str(tmp_path))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+
+
+def test_a_pack_is_trained_in_the_way_that_was_measured_faster(pack, corpus, accelerator, monkeypatch):
+    """Measured once for a device, a shape and a number of runs, and kept."""
+    seconds, measured = {"vmap": 2.0, "map": 1.0}, []
+    monkeypatch.setattr(many, "chunk_seconds", lambda *given: measured.append(given[2:]) or seconds[given[3]])
+    assert many.faster(pack[0], corpus, 2) == "map"
+    assert many.faster(pack[1], corpus, 2) == "map"
+    assert measured == [(2, "vmap"), (2, "map")]
+    seconds["map"] = 3.0
+    assert many.faster(pack[0], corpus, 3) == "vmap"
+
+
+def test_a_pack_that_does_not_fit_while_it_is_measured_is_halved(pack, corpus, accelerator, monkeypatch):
+    def full(*_: object) -> float:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")
+
+    monkeypatch.setattr(many, "chunk_seconds", full)
+    runs = train_many(pack, corpus)
+    assert [(run.id, run.packed) for run in runs] == [(spec.id, 1) for spec in pack]
+
+
+def test_other_failures_of_a_pack_are_not_taken_for_memory(pack, corpus, accelerator, monkeypatch):
+    def broken(*_: object) -> float:
+        raise jax.errors.JaxRuntimeError("INTERNAL: the device has fallen off the bus")
+
+    monkeypatch.setattr(many, "chunk_seconds", broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="bus"):
+        train_many(pack, corpus)
+
+
+def test_packs_are_estimated_by_the_memory_of_the_smallest_gpu(monkeypatch, tmp_path):
+    """What nvidia-smi says; nothing is packed where it says nothing, on a processor, or over several hosts."""
+    monkeypatch.setattr(local, "accelerated", lambda: True)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Local().pack_bytes == 0
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 81559\necho 40960\n")
+    smi.chmod(0o755)
+    assert Local().pack_bytes == 40960 * 2**20
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
+    assert Local().pack_bytes == 0
+    monkeypatch.delenv("JAX_NUM_PROCESSES")
+    monkeypatch.setattr(local, "accelerated", lambda: False)
+    assert Local().pack_bytes == 0
