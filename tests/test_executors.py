@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from slurm import install
 
 from scaling.cli import main
 from scaling.cli.sweep import executor_of
@@ -154,18 +155,57 @@ def test_kill_9_at_random_moments_loses_nothing(grid, undisturbed, tmp_path):
 
 
 def test_slurm_jobs_are_workers_on_the_folder(grid, undisturbed, tmp_path):
-    """submitit's own local executor runs the jobs; what it writes for sbatch asks for what was asked for."""
+    """submitit's own local executor runs the jobs."""
     pytest.importorskip("submitit")
     plan = sweeps.sweep(grid, tmp_path / "runs", Slurm(devices=1, cluster="local", options={"timeout_min": 10}))
     assert {id: run.loss for id, run in plan.records.items()} == undisturbed
-    options = {"slurm_mem_gb": 8, "slurm_time": 240, "slurm_gpus_per_node": 1, "slurm_partition": "gpu"}
-    wanted = {key.removeprefix("slurm_"): value for key, value in options.items()}
-    wanted = {"mem": "8GB", **{key: value for key, value in wanted.items() if key != "mem_gb"}}
-    from submitit.slurm.slurm import _make_sbatch_string
 
-    script = _make_sbatch_string(command="srun work", folder=str(tmp_path), map_count=4, array_parallelism=2, **wanted)
-    for line in ("--array=0-3%2", "--time=240", "--gpus-per-node=1", "--partition=gpu", "--signal=USR2@90"):
-        assert f"#SBATCH {line}" in script
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Slurm's commands, for this machine."""
+    pytest.importorskip("submitit")
+    folder = install(tmp_path / "slurm")
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "localhost")
+    return folder
+
+
+def test_the_script_that_sbatch_is_given_asks_for_what_was_asked_for(slurm, tmp_path):
+    """An array of so many at once, put into the queue again, warned before its end; and the options."""
+    (slurm / "srun").write_text("#!/bin/sh\n")  # the jobs do nothing
+    options = {"mem_gb": 8, "timeout_min": 240, "gpus_per_node": 1, "slurm_partition": "gpu"}
+    engine = executor_of("slurm:" + ",".join(f"{key}={value}" for key, value in options.items()), 2)
+    engine.start_many(Queue(tmp_path / "runs" / ".sweep" / "queue.json", tmp_path, ()), 4)
+    (script,) = slurm.glob("*.sbatch")
+    lines = script.read_text().splitlines()
+    wanted = ["array=0-3%2", "requeue", "signal=USR2@90", "open-mode=append", "job-name=scaling", "time=240"]
+    wanted += ["gpus-per-node=1", "partition=gpu", "mem=8GB"]
+    assert [f"#SBATCH --{each}" for each in wanted if f"#SBATCH --{each}" not in lines] == []
+    assert f"{sys.executable} -u -m submitit.core._submit" in lines[-1]
+
+
+def test_an_option_that_sbatch_does_not_know_is_named(slurm, tmp_path):
+    engine = executor_of("slurm:slurm_partitoin=gpu", 2)
+    with pytest.raises(ValueError, match=r"executor slurm: .*partitoin"):
+        engine.start_many(Queue(tmp_path / "runs" / ".sweep" / "queue.json", tmp_path, ()), 1)
+
+
+@pytest.mark.slow
+def test_a_slurm_job_at_its_time_limit_goes_on_in_the_queue(grid, undisturbed, slurm, tmp_path):
+    """The real script, with a step that is warned as Slurm warns it: state kept, job put into the queue again, nothing failed."""
+    warned = []
+
+    def watch(status: sweeps.Status) -> None:
+        if not warned and any(now.step for now in status.now.values()):
+            warned.append(next(slurm.glob("*.step")))
+            os.killpg(int(warned[0].read_text()), signal.SIGUSR2)
+
+    options = {"timeout_min": 10, "slurm_signal_delay_s": 90}
+    plan = sweeps.sweep(grid, tmp_path / "runs", Slurm(devices=2, options=options), watch)
+    assert {id: run.loss for id, run in plan.records.items()} == undisturbed
+    assert warned[0].with_suffix(".requeued").exists()
+    assert not list((tmp_path / "runs" / ".sweep").glob("failures/*"))
 
 
 def test_the_slurm_job_goes_on_after_its_time_limit(grid, corpus, tmp_path):

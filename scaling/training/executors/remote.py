@@ -70,7 +70,12 @@ class Ray(Engine):
             except (ConnectionError, ValueError, RuntimeError) as error:
                 if named:
                     raise ValueError(f"executor ray: no cluster answers at {named} ({_first_line(error)}).") from None
-                ray.init(log_to_driver=False, logging_level="error", include_dashboard=False)
+                try:
+                    ray.init(log_to_driver=False, logging_level="error", include_dashboard=False)
+                except Exception as error:  # Ray says it so where its processes do not come up in time
+                    raise ValueError(
+                        f"executor ray: no cluster is running, and none could be started here ({_first_line(error)})."
+                    ) from None
         return ray
 
 
