@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from scaling.cli import main
 from scaling.grid import Grid
 from scaling.runs import Run, record_paths
 from scaling.training import sweep as sweeps
+from scaling.training.executors import Local
 from scaling.training.state import STATE, Claims
 from scaling.training.sweep import Now, Speeds, Status, sharing
 from scaling.training.sweep.index import glance
@@ -110,6 +112,25 @@ def test_a_plan_says_what_branches_would_save(text_folder, tmp_path):
     assert plan.share_as_branches == pytest.approx(plan.share_by_spacing[2.0], rel=0.03)
     one = sweeps.plan(Grid.of({**table, "budgets": [1e8]}), tmp_path)
     assert one.share_as_branches == 1
+    assert (one.lengths, plan.lengths) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "says"), [("wsd", "Branches share their trunks: 6"), ("linear", 'schedule = "wsd" would')]
+)
+def test_a_dry_run_says_what_branches_save(schedule, says, text_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Local, "measure", lambda self, specs, corpus: {spec.id: (1e5, 0.1) for spec in specs})
+    grid = Grid.of({
+        "corpus": str(text_folder), "sizes": [{"depth": 1, "width": 8}], "context": 16, "eval_tokens": 512,
+        "budgets": [1e8, 2e8, 4e8], "epochs": 1000, "schedule": schedule,
+    })  # fmt: skip
+    (tmp_path / "grid.toml").write_text(grid.toml())
+    assert main(["sweep", str(tmp_path / "grid.toml"), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert says in shown
+    assert "for 3 lengths a size by how far apart they are: 58% 1.5x apart, 66% 2x apart, 75% 3x apart" in shown
+    assert main(["sweep", str(tmp_path / "grid.toml"), "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["share_by_spacing"]["2"] == pytest.approx(0.657, abs=1e-3)
 
 
 @pytest.fixture

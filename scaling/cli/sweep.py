@@ -220,13 +220,12 @@ def _sharing(todo: Plan) -> list[str]:
     """What branches save, or would; nothing where no size has several lengths."""
     if todo.share_as_branches > 0.995:
         return []
-    spaced = todo.share_by_spacing.items()
-    closed = ", ".join(f"{share:.0%} {apart:g}x apart" for apart, share in spaced)
+    closed = ", ".join(f"{share:.0%} {apart:g}x apart" for apart, share in todo.share_by_spacing.items())
     if todo.share_of_single < 0.995:
         says = f"Branches share their trunks: {todo.share_of_single:.0%} of the FLOPs of one run a cell."
     else:
         says = f'schedule = "wsd" would take {todo.share_as_branches:.0%} of these FLOPs: branches that share a trunk a size.'
-    return [says, f"So many lengths a size would share: {closed}."]
+    return [says, f"That share for {todo.lengths} lengths a size by how far apart they are: {closed}."]
 
 
 def print_runs(plan: Plan) -> None:

@@ -93,10 +93,15 @@ class Plan:
         return sharing.share(sharing.as_branches(self.grid, self.digest))
 
     @property
+    def lengths(self) -> int:
+        """The most lengths that one size is trained for."""
+        return sharing.most_lengths(self.specs)
+
+    @property
     def share_by_spacing(self) -> dict[float, float]:
         """The same by the closed form, were the lengths of a size so many times apart: to pick budgets by."""
         decay_share = max((spec.recipe.decay_share for spec in self.specs), default=1.0)
-        return sharing.by_spacing(sharing.most_lengths(self.specs), decay_share)
+        return sharing.by_spacing(self.lengths, decay_share)
 
     @property
     def warnings(self) -> tuple[str, ...]:
