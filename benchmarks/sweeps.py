@@ -65,7 +65,7 @@ def overhead(seconds: float = 10.0, seeds: int = 5) -> dict:
 
 def throughput(repeats: int = 3) -> dict:
     """Tokens per second of one worker, and of one a core."""
-    table = {"sizes": [{"depth": 2, "width": 32}], "tokens": [4e5], "seeds": list(range(16)), "epochs": 1000}
+    table = {"sizes": [{"depth": 2, "width": 32}], "tokens": [1.5e5], "seeds": list(range(16)), "epochs": 1000}
     rates: dict[str, list[float]] = {"one": [], "one a core": []}
     for _ in range(repeats):
         for name, executor in (("one", Local(1)), ("one a core", Local())):
@@ -132,7 +132,8 @@ def status() -> dict:
 #: A sweep's plan of a folder with its check of the design, without the corpus, as `--dry-run` has it before it measures.
 PLAN = (
     "import sys; from scaling.grid import Grid; from scaling.training.sweep import plan; from scaling.workflows import "
-    "design_warning; todo = plan(Grid.read(sys.argv[1]), sys.argv[1]); design_warning(todo), todo.warnings, todo.missing"
+    "design_warning; todo = plan(Grid.read(sys.argv[1]), sys.argv[1], brief=True); design_warning(todo), todo.warnings, "
+    "todo.missing"
 )
 
 

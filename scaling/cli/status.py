@@ -62,7 +62,7 @@ def _look(folder: Path) -> tuple[Plan, dict[str, Any]]:
     from scaling.training.state import STATE
     from scaling.training.sweep import Status, plan
 
-    found = plan(Grid.read(folder), folder, text=False)
+    found = plan(Grid.read(folder), folder, text=False, brief=True)
     cells = {spec.id: spec for spec in found.specs}
     status = Status(folder, cells, found.tasks, dict(found.records))
     status.look()

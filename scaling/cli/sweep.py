@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int | None:
     grid = Grid.read(args.grid)
     out = args.out or (Path(args.grid) if Path(args.grid).is_dir() else Path("runs") / grid.name)
     executor = executor_of(args.executor, args.devices)
-    todo = sweeps.plan(grid, out)
+    todo = sweeps.plan(grid, out, brief=args.dry_run)
     if args.only:
         todo = todo.only(args.only)
     if args.retry_failed:

@@ -147,9 +147,9 @@ class Claim:
         """Make one claim file; False where somebody else was first."""
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".claim", suffix=".partial")
-        with os.fdopen(handle, "w") as file:
-            file.write(self._content())
         try:
+            with os.fdopen(handle, "w") as file:
+                file.write(self._content())
             os.link(partial, path)
         except FileExistsError:
             return False
@@ -289,5 +289,9 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 def _replace(path: Path, content: str) -> None:
     """Write a small file whole. Not synced: what is lost with the machine's power is a claim that nobody holds."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    partial.write_text(content)
-    os.replace(partial, path)
+    try:
+        partial.write_text(content)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

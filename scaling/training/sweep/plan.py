@@ -137,10 +137,10 @@ class Plan:
         return self.corpus.epochs(spec.tokens, spec.shape.context) if self.corpus else 0.0
 
 
-def plan(grid: Grid, folder: str | Path, *, text: bool = True) -> Plan:
+def plan(grid: Grid, folder: str | Path, *, text: bool = True, brief: bool = False) -> Plan:
     """The plan of a grid into a folder: the corpus that its runs were begun on, and the records at hand.
 
-    Without `text` a folder that was begun is only looked at: its corpus is not opened, and its records are brief (`glance`).
+    Without `text` the corpus of a folder that was begun is not opened; `brief` records are those of `glance`.
     Raises ValueError for a folder that belongs to another grid, a damaged record, a corpus that cannot be read or
     has changed, a run that needs more tokens than the grid's epochs allow, and a size that cannot be built.
     """
@@ -153,10 +153,10 @@ def plan(grid: Grid, folder: str | Path, *, text: bool = True) -> Plan:
         corpus = Corpus.of(grid.corpus, **grid.data)
         digest = corpus.digest
     specs = grid.specs(digest)
-    records = {path.stem: Run.read(path) for path in record_paths(folder)} if text else glance(folder)
+    records = glance(folder) if brief else {path.stem: Run.read(path) for path in record_paths(folder)}
     wanted = {spec.id for spec in specs}
     strangers = {
-        id: run if text else Run.read(folder / f"{id}.json") for id, run in records.items() if id not in wanted
+        id: Run.read(folder / f"{id}.json") if brief else run for id, run in records.items() if id not in wanted
     }
     require_no_twins(folder, specs, strangers)
     own = {id: run for id, run in records.items() if id in wanted}
