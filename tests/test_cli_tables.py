@@ -1,10 +1,13 @@
 """The verbs isoflop, compare and reproduce: what they print, what they promise as JSON, how they refuse."""
 
 import json
+import re
+import sys
 
 import pytest
 
 from scaling.cli import main
+from scaling.cli._tables import print_table
 from scaling.fitting.published import PUBLISHED
 
 
@@ -115,3 +118,29 @@ def test_table(capsys, tmp_path, shared_data):
     assert "training tokens" in printed(capsys, "table", source, "--describe")
     assert ".csv or .parquet" in refused(capsys, "table", source, "--out", str(tmp_path / "t.txt"))
     assert "no such file" in refused(capsys, "table", str(tmp_path / "absent.csv"))
+
+
+SAYING = "what a person would have to read one syllable a line if it stood in a narrow column"
+
+
+def test_words_that_find_no_room_follow_the_table(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = [["one", *["1.234 to 5.678"] * 4, SAYING], ["two", *["1.234 to 5.678"] * 4, ""]]
+    print_table(["", "a", "b", "c", "d", "why"], rows, words="why")
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.split()[:2] == ["one", "what"] for line in lines)
+    assert sum(line.startswith(" two") for line in lines) == 1
+    monkeypatch.setenv("COLUMNS", "48")
+    print_table(["rests on", "value", "source"], [["peak", SAYING, SAYING]], words="value,source")
+    out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert "value" not in out
+    assert " ".join(out.split()) == f"rests on peak {SAYING}; {SAYING}"
+
+
+def test_a_piped_table_is_plain_and_whole(capsys):
+    print_table(["", "why"], [["one", SAYING * 3]], words="why")
+    out = capsys.readouterr().out
+    assert SAYING * 3 in out
+    assert not set(out) & set("\x1b─│")

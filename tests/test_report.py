@@ -205,6 +205,27 @@ def test_the_command_draws_a_figure(files: Path, kind: str) -> None:
     assert (files / f"{kind}.svg").stat().st_size > 5000
 
 
+#: Tables that allow next to nothing: N, D and loss of each run.
+SPARSE = {
+    "one budget": [(2e7, 8.3e10, 3.4), (4e7, 4.2e10, 3.2), (8e7, 2.1e10, 3.0), (1.6e8, 1e10, 3.1), (3.2e8, 5.2e9, 3.3)],
+    "one size": [(1e8, 1e9 * 3**i, 3.5 - 0.2 * i) for i in range(4)],
+    "two runs": [(1e7, 1e9, 4.6), (2e7, 1e9, 4.3)],
+}
+
+
+@pytest.mark.parametrize("what", SPARSE)
+def test_tables_that_allow_little_are_still_drawn(files: Path, what: str) -> None:
+    """Every figure that needs no fit, and a report, say what they lack or show what there is."""
+    rows = "".join(f"{N:.0f},{D:.0f},{loss}\n" for N, D, loss in SPARSE[what])
+    (files / "few.csv").write_text(f"N,D,loss\n{rows}")
+    for kind in ("isoflop", "power-laws", "pareto", "training-curves", "valleys"):
+        assert main(["plot", kind, "few.csv", "-o", f"{kind}.svg"]) == 0
+        drawn = (files / f"{kind}.svg").read_text()
+        assert drawn.count("<use") >= len(SPARSE[what]) or "No " in drawn
+    assert main(["report", "few.csv", "-o", "few.html"]) == 0
+    assert f"{len(SPARSE[what])} runs" in Seen((files / "few.html").read_text()).text
+
+
 def test_losses_that_are_not_numbers_are_refused(files: Path, capsys: pytest.CaptureFixture) -> None:
     (files / "bad.csv").write_text("N,D,loss\n1e6,1e8,nan\n2e6,1e8,3.1\n")
     assert main(["report", "bad.csv", "-o", "x.html"]) == 2

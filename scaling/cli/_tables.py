@@ -26,37 +26,46 @@ def duration(seconds: float | None) -> str:
     return f"{days / 365.25:,.3g} years" if days < 3.6e5 else f"{days / 365.25:.2g} years"
 
 
+#: A column of words with less room than this is taken out of its table.
+LEAST_WORDS = 20
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", words: str = "") -> None:
-    """A table: the first column and those named in `words` left, numbers right; plain where the output is no terminal."""
-    if not sys.stdout.isatty():
-        print("\n".join([*([title] if title else []), *_plain(columns, rows, words.split(","))]))
-        return
+    """A table: the first column and those named in `words` left, numbers right; plain where the output is no terminal.
+
+    Where a terminal is too narrow for the words, they follow the table, a line for each row.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(columns):
-        text = column in words.split(",")
-        table.add_column(column, justify="left" if text or index == 0 else "right", overflow="fold", no_wrap=not text)
-    for row in rows:
-        table.add_row(*[str(cell) for cell in row])
-    console = Console(highlight=False, markup=False)
+    terminal = sys.stdout.isatty()
+    console = Console(width=None if terminal else 400, highlight=False, markup=False)
+    written = [[str(cell) for cell in row] for row in rows]
+    text = [column in words.split(",") for column in columns]
+    aside = [wordy and _is_squeezed(columns, written, text, console.width) for wordy in text]
+    table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False)
+    for index, (column, wordy, out) in enumerate(zip(columns, text, aside)):
+        if not out:
+            side = "left" if wordy or index == 0 else "right"
+            table.add_column(column, justify=side, overflow="fold", no_wrap=not wordy)
+    for row in written:
+        table.add_row(*[cell for cell, out in zip(row, aside) if not out])
     if title:
-        console.print(title, style="bold")
-    console.print(table)
+        console.print(title, style="bold" if terminal else "")
+    if len(table.columns) > 1 or not any(aside):
+        console.print(table)
+    if any(aside):
+        said = [(row[0], "; ".join(cell for cell, out in zip(row, aside) if out and cell)) for row in written]
+        print_pairs((pair for pair in said if pair[1]), columns[0] if len(table.columns) == 1 else "")
 
 
-def _plain(columns: Sequence[str], rows: Iterable[Sequence[Any]], words: Sequence[str]) -> list[str]:
-    """The lines of a table, two blanks between columns; ten thousand take no time."""
-    cells = [list(columns), *([str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    left = [index == 0 or column in words for index, column in enumerate(columns)]
-    lines = (
-        "  ".join(cell.ljust(width) if text else cell.rjust(width) for cell, width, text in zip(row, widths, left))
-        for row in cells
-    )
-    return [line.rstrip() for line in lines]
+def _is_squeezed(columns: Sequence[str], rows: Sequence[Sequence[str]], text: Sequence[bool], width: int) -> bool:
+    """Whether the columns of words have less room beside the others than they need and than can be read."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows)]
+    room = width - sum(wide for wide, wordy in zip(widths, text) if not wordy) - 3 * len(columns)
+    wanted = sum(wide for wide, wordy in zip(widths, text) if wordy)
+    return room < wanted and room < LEAST_WORDS * sum(text)
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]], title: str = "") -> None:

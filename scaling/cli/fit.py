@@ -282,12 +282,12 @@ def _again(args: argparse.Namespace) -> int | None:
 
 
 def _console() -> Any:
-    """The terminal, or 150 columns of a file."""
+    """The terminal, or 400 columns of a file."""
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        console.width = 150
+        console.width = 400
     return console
 
 
@@ -371,7 +371,7 @@ def _table(*headings: str) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
     for index, heading in enumerate(headings):
         table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
     return table

@@ -196,7 +196,7 @@ class ReadablePowers(Locator):
         if not 0 < low < high < math.inf:
             return np.array([])
         if high < 2.5 * low:
-            even = MaxNLocator(max(3, self.most - 2), steps=[1, 2, 5, 10]).tick_values(low, high)
+            even = np.asarray(MaxNLocator(max(3, self.most - 2), steps=[1, 2, 5, 10]).tick_values(low, high))
             return even[(even >= low) & (even <= high)]
         decades = np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         ticks = np.array([])
