@@ -5,6 +5,7 @@ from scaling.fitting.solve.certificate import Certificate as Certificate
 from scaling.fitting.solve.certificate import solve as solve
 from scaling.fitting.solve.newton import STATUS as STATUS
 from scaling.fitting.solve.newton import Solution as Solution
+from scaling.fitting.solve.newton import cores as cores
 from scaling.fitting.solve.newton import float64 as float64
 from scaling.fitting.solve.newton import look as look
 from scaling.fitting.solve.newton import minimise as minimise

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
+from threading import Lock
 from typing import Any, NamedTuple
 
 import jax
@@ -142,21 +143,25 @@ def minimise(
     def part(rows: np.ndarray) -> Solution:
         """Where the starts in these rows end."""
         with float64():
-            spread, advance = _compiled(problem.law, problem.objective.log)
 
             def enter(index: np.ndarray, data: Data, occupied: np.ndarray) -> _State:
                 slope, begun = np.full(lanes, shared.slope), starts[rows[index]]
                 if smooth:
-                    gentle = min(shared.psi_high, -shared.psi_low) / (2 * np.asarray(spread(begun, data)) + 1e-300)
+                    gentle = min(shared.psi_high, -shared.psi_low) / (
+                        2 * np.asarray(program.spread(begun, data)) + 1e-300
+                    )
                     slope = np.minimum(slope / 2, gentle)
                 return _begin(begun, slope, smooth, occupied)
 
             fill = lambda index: load(rows[index])  # noqa: E731
-            ended = _drive(advance, enter, fill, starts[rows], lanes, iterations)
-            _look(advance, fill, shared.slope, ended, lanes)
+            ended = _drive(program.advance, enter, fill, starts[rows], lanes, iterations)
+            _look(program.advance, fill, shared.slope, ended, lanes)
         return ended
 
-    parts = np.array_split(np.arange(S), min(_cores(), -(-S // lanes)))
+    with float64():
+        program, idle = _program(problem.law, problem.objective.log), np.zeros(lanes, int)
+        program.compile(_begin(starts[idle], shared.slope + idle, smooth, idle > 0), load(idle), smooth)
+    parts = np.array_split(np.arange(S), min(cores(), -(-S // lanes)))
     if len(parts) == 1:
         return part(parts[0])
     with ThreadPoolExecutor(len(parts)) as pool:  # XLA lets go of Python's lock while it computes
@@ -169,7 +174,7 @@ def look(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     return found.value, found.gradient, found.hessian, found.majoriser
 
 
-def _cores() -> int:
+def cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -240,25 +245,47 @@ def _shared(problem: Problem, pad: np.ndarray, tolerance: float) -> Data:
     )
 
 
-@lru_cache(maxsize=64)
-def _compiled(law: type[Law], log: bool) -> tuple[Callable, Callable]:
-    """(spread, advance) for a law, compiled once a shape: the mean size of the residuals, and some steps of all lanes."""
-    model, predict, retract = lane_model(law, log)
+class _Program:
+    """What is compiled for a law, once a shape: the mean size of the residuals, and some steps of all lanes."""
 
-    def spread(theta: Any, data: Data) -> Any:
-        residual = jnp.abs(data.target - predict(theta, data))
-        return jnp.sum(data.weights * residual, -1) / jnp.sum(data.weights, -1)
+    def __init__(self, law: type[Law], log: bool) -> None:
+        model, predict, retract = lane_model(law, log)
 
-    def advance(state: _State, data: Data, steps: Any, budget: Any) -> _State:
-        def more(carry: tuple[Any, _State]) -> Any:
-            return (carry[0] < steps) & jnp.any(carry[1].status == RUNNING)
+        def spread(theta: Any, data: Data) -> Any:
+            residual = jnp.abs(data.target - predict(theta, data))
+            return jnp.sum(data.weights * residual, -1) / jnp.sum(data.weights, -1)
 
-        def body(carry: tuple[Any, _State]) -> tuple[Any, _State]:
-            return carry[0] + 1, _iterate(carry[1], data, model, retract, budget)
+        def advance(state: _State, data: Data, steps: Any, budget: Any) -> _State:
+            def more(carry: tuple[Any, _State]) -> Any:
+                return (carry[0] < steps) & jnp.any(carry[1].status == RUNNING)
 
-        return jax.lax.while_loop(more, body, (0, state))[1]
+            def body(carry: tuple[Any, _State]) -> tuple[Any, _State]:
+                return carry[0] + 1, _iterate(carry[1], data, model, retract, budget)
 
-    return tuple(jax.jit(f, compiler_options=COMPILE) for f in (spread, advance))  # type: ignore[return-value]
+            return jax.lax.while_loop(more, body, (0, state))[1]
+
+        self.spread, self.advance = (jax.jit(f, compiler_options=COMPILE) for f in (spread, advance))
+        self._alone, self._known = Lock(), set()
+
+    def compile(self, state: _State, data: Data, smooth: bool) -> None:
+        """Compile for these shapes, unless that was done: two threads that meet a new shape would both compile it."""
+        shape = (smooth, state.theta.shape, data.target.shape)
+        with self._alone:
+            if shape not in self._known:
+                self.advance(state, data, 0, 0)
+                if smooth:
+                    self.spread(state.theta, data)
+                self._known.add(shape)
+
+
+_programs = lru_cache(maxsize=64)(_Program)
+_ALONE = Lock()
+
+
+def _program(law: type[Law], log: bool) -> _Program:
+    """The one program of a law, whatever thread asks for it."""
+    with _ALONE:
+        return _programs(law, log)
 
 
 def _begin(theta: np.ndarray, slope: np.ndarray, cautious: bool, occupied: np.ndarray) -> _State:
