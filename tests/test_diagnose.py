@@ -1,12 +1,15 @@
 """Warnings fire where they should and stay quiet where they should not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_recovery import table
 
-from scaling.fitting import diagnose
-from scaling.fitting.fit import fit, pose
+from scaling.fitting import diagnose, uncertainty
+from scaling.fitting.fit import FitError, fit, pose
 from scaling.fitting.laws import Chinchilla
+from scaling.fitting.objective import LogSquared
 from scaling.fitting.solve import Basin, solve
 from scaling.fitting.uncertainty import Noise
 
@@ -27,8 +30,6 @@ def test_a_sound_design_is_not_warned_of(sound):
 
 
 def test_review_names_each_fault(sound):
-    from dataclasses import replace
-
     *_, value, proof = sound
     basins = (Basin(value, TRUE.params, 50), Basin(1.01 * value, TRUE.params, 9))
     worse = replace(proof, converged=False, bounds_hit=("E",), condition_number=1e6, basins=basins)
@@ -60,6 +61,17 @@ def test_five_runs_move_beta(shared_data):
     (warned,) = [warned for warned in found.warnings if warned.name == "influential-runs"]
     assert found.params["beta"] - found.worst["params"]["beta"] == pytest.approx(0.08, abs=0.015)
     assert "beta" in warned.message
+    (drifts,) = [warned for warned in found.warnings if warned.name == "window-drift"]
+    assert abs(drifts.number) > 3
+    assert min(window["a_shift_p"] for window in found.windows if window["a_shift_p"] is not None) < 0.02
+
+
+@pytest.mark.parametrize(("size", "coefficient"), [("N", "alpha"), ("D", "beta")])
+def test_one_size_says_nothing_of_its_exponent(size, coefficient):
+    runs = table(TRUE, 30)
+    frame = runs.table.assign(**{size: 1e8})
+    with pytest.raises(FitError, match=f"{size} is 1e.08 in all 30 runs.*{coefficient}"):
+        fit(replace(runs, table=frame.assign(C=6 * frame.N * frame.D)), resamples=0)
 
 
 def test_a_vanished_term_is_a_bound_hit():
@@ -70,3 +82,34 @@ def test_a_vanished_term_is_a_bound_hit():
     assert found.certificate.converged
     assert not found.verified
     assert "bound-hit" in {warned.name for warned in found.warnings}
+
+
+def test_windows_of_a_law_that_holds_are_not_warned_of_more_often_than_said():
+    """12 planted laws, five to seven windows each: at level .9 one alarm is expected; five or more happen once in 230."""
+    alarms = 0
+    for seed in range(12):
+        runs = table(TRUE, 48, seed=seed, noise=0.01)
+        posed = pose(runs, objective=LogSquared())
+        theta, *_ = solve(posed, 8)
+        found = uncertainty.windows(posed, theta, runs.C)
+        found = uncertainty.shifts(posed, theta, found, uncertainty.resample(np.arange(48), 60, seed))
+        assert all(window.a_shift_se is not None for window in found)
+        alarms += len(list(diagnose.drift(Chinchilla(*posed.to_natural(theta)), found, 0.9)))
+    assert alarms < 5
+
+
+def rival(law: str, fitted: bool, N: float, behind: float, told_apart: bool) -> dict:
+    return {"law": law, "fitted": fitted, "rolling_error": 0.01 + behind, "behind": behind, "behind_se": 1e-3,
+            "told_apart": told_apart, "answers": [{"C": 1e22, "N": N}]}  # fmt: skip
+
+
+def test_rivals_that_predict_better_or_answer_otherwise_are_named():
+    answers = [{"C": 1e22, "N": 1e9, "intervals": {"N": [8e8, 1.2e9]}}]
+    quiet = [rival("chinchilla", True, 1e9, 0.0, False), rival("coupled", False, 1.1e9, 1e-4, False)]
+    assert list(diagnose.others(quiet, answers)) == []
+    far = [rival("coupled", False, 3e9, 0.0, False), rival("chinchilla", True, 1e9, 3e-3, True)]
+    better, answer = diagnose.others(far, answers)
+    assert (better.name, better.number) == ("better-rival", pytest.approx(3.0))
+    assert (answer.name, answer.number) == ("rival-answer", pytest.approx(3.0))
+    worse = [rival("chinchilla", True, 1e9, 0.0, False), rival("kaplan", False, 9e9, 5e-3, True)]
+    assert list(diagnose.others(worse, answers)) == []

@@ -184,7 +184,7 @@ def test_missing_column_is_named(runs):
 def test_command_line(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runs.table[["id", "N", "D", "loss"]].to_csv("tiny.csv", index=False)
-    words = ["fit", "tiny.csv", "--resamples", "50", "--starts", "32"]
+    words = ["fit", "tiny.csv", "--resamples", "50", "--starts", "32", "--no-rivals"]
     assert main([*words, "--json"]) == 0
     payload = json.loads(capsys.readouterr().out)
     assert {"law", "params", "objective", "certificate", "intervals", "warnings"} <= set(payload)
@@ -195,7 +195,7 @@ def test_command_line(runs, tmp_path, capsys, monkeypatch):
     assert set(payload["intervals"]["exponents"]) == {"a", "b"}
     assert payload["path"] == "fits/tiny-chinchilla.json"
 
-    assert main([*words, "--rivals", "over-training", "--flops", "1e22", "--plan", "1e9,2e10"]) == 0
+    assert main([*words[:-1], "--flops", "1e22", "--plan", "1e9,2e10"]) == 0
     shown = capsys.readouterr().out
     for word in (
         "alpha",
@@ -205,12 +205,18 @@ def test_command_line(runs, tmp_path, capsys, monkeypatch):
         "6ND",
         "converged",
         "identifiable",
+        "chinchilla, alpha = beta",
+        "coupled",
+        "not told apart",
     ):
         assert word in shown
     assert "\x1b" not in shown
 
     assert main(["fit", "--from", "fits/tiny-chinchilla.json", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["same"]
+    again = json.loads(capsys.readouterr().out)
+    assert again["same"]
+    assert {"intervals", "answers", "planned", "profiles", "windows", "rivals"} <= set(again["difference"])
+    assert max(again["difference"].values()) < 1e-6
     assert main([*words, "--seed", "1"]) == 2
     assert "different fit" in capsys.readouterr().err
     assert main([*words, "--seed", "1", "--force"]) == 0
@@ -227,6 +233,8 @@ def test_command_line(runs, tmp_path, capsys, monkeypatch):
         (["--objective", "squared", "--delta", "1"], "--delta"), (["--pin", "E"], "FIELD=VALUE"),
         (["--bound", "E=1"], "two numbers"), (["--level", "90"], "between 0 and 1"),
         (["--by", "colour"], "no column 'colour'"), (["--from", "x.json"], "one of the two"),
+        (["--rivals", "kaplann"], "known are all, chinchilla"),
+        (["--rivals", "all", "--no-rivals"], "one of the two"),
     ],
 )  # fmt: skip
 def test_bad_options_are_one_line(runs, tmp_path, capsys, monkeypatch, words, match):

@@ -406,7 +406,7 @@ def test_many_bad_rows_are_counted(tmp_path):
 
 def test_duplicates(tmp_path):
     frame = pd.concat([table(), table().head(1)])
-    assert "rows 1, 5 are the same in every column" in complaint(write(tmp_path, frame))
+    assert "rows 1, 5: the same in every column" in complaint(write(tmp_path, frame))
     runs = Runs.read(write(tmp_path, frame.assign(seed=range(5))))
     assert "rows 1, 5 repeat" in runs.notes[0]
 

@@ -86,7 +86,14 @@ def test_published_laws_on_the_240_runs(epoch):
 
 
 def test_bootstrap_standard_errors_on_the_same_draws(epoch):
-    """FITTING.md: 4000 resamples drawn with np.random.seed(42); SE within 1%."""
+    """FITTING.md: 4000 resamples drawn with np.random.seed(42); SE within 1%.
+
+    B's standard error is 1293.0 where every refit is at its optimum. scipy's BFGS on the same draws stops short at its default
+    tolerance: 1291.8 from the least-absolute-deviations point, 1288.1 from the optimum with numerical gradients; the published
+    1288.97 lies among them. The published D/N, 10.1 to 29.4, is of other draws: over 24 seeds 4000 resamples give 10.09 +- .10
+    and 28.96 +- .23 (standard deviations), and seed 42 is 2 of them low. Neither least absolute deviations (9.67 to 29.80)
+    nor another quantile convention comes nearer.
+    """
     posed = problem(*epoch[0])
     theta, _, _ = solve(posed, 32)
     np.random.seed(42)  # noqa: NPY002
@@ -97,7 +104,9 @@ def test_bootstrap_standard_errors_on_the_same_draws(epoch):
     assert a.std() == pytest.approx(0.0200, rel=1e-2)
     assert np.diff(np.quantile(a, [0.1, 0.9]))[0] == pytest.approx(0.0514, rel=1e-2)
     ratio = np.divide(*Chinchilla(*draws.T).optimum(5.76e23)[::-1])
-    np.testing.assert_allclose(np.quantile(ratio, [0.1, 0.9]), [10.1, 29.4], rtol=3e-2)  # one resampling's error is 2%
+    found = np.quantile(ratio, [0.1, 0.9])
+    np.testing.assert_allclose(found, [9.880, 28.999], rtol=1e-3)
+    assert np.all(np.abs(found - [10.1, 29.4]) < 2.5 * np.array([0.096, 0.233]))
 
 
 def test_bootstrap_standard_errors_on_other_draws(epoch):

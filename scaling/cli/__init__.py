@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in argv if not word.startswith("-")), None)
     args = _parser(verb).parse_args(argv)
+    _keep_compiled()
     try:
         return args.run(args) or EXIT_DONE
     except KeyboardInterrupt as interrupt:
@@ -66,6 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         what = f"{type(error).__name__}: {_one_line(error)}"
         return _complain(f"our fault, please report it: {what} (SCALING_TRACEBACK=1 shows where).", EXIT_OURS)
+
+
+def _keep_compiled() -> None:
+    """Have jax, which has not started yet, keep what it compiles: a fit compiles for seconds and computes for one."""
+    from scaling.runs.write import cache_folder
+
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
 def emit_json(payload: object) -> None:

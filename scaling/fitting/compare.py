@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from scaling.fitting.fit import fit
 from scaling.fitting.isoflop import budgets
 from scaling.fitting.laws import LAWS, Law
 from scaling.fitting.objective import LogHuber, Objective
-from scaling.fitting.solve import FitError, Problem, minimise, propose
+from scaling.fitting.pose import pose, settle
+from scaling.fitting.solve import FitError, Problem, cores, minimise, propose
 from scaling.fitting.uncertainty import resample
 from scaling.runs import Runs
 
@@ -24,8 +25,42 @@ FOLDS = 6
 #: Resamples of the runs for the standard error of a difference between two laws' predictions: known to 7%.
 RESAMPLES = 100
 
-#: Of a fold's starts, the most promising ones that are taken to their optimum.
-FOLD_STARTS = 50
+#: Of a fold's starts, the most promising tenth is taken to its optimum, and never fewer than this.
+FOLD_STARTS = 20
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A law to fit, with what is known of its coefficients beforehand, as `fit` takes it."""
+
+    law: type[Law]
+    pin: Mapping[str, float] = field(default_factory=dict)
+    tie: Mapping[str, str | tuple[str, float]] = field(default_factory=dict)
+    bound: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    prior: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The law's name, and how it is held: `chinchilla, alpha = beta`."""
+        said = [f"{name} = {value:g}" for name, value in self.pin.items()]
+        said += [f"{to if isinstance(to, str) else f'{to[1]:g} {to[0]}'} = {name}" for name, to in self.tie.items()]
+        said += [f"{name} in {low:g}:{high:g}" for name, (low, high) in self.bound.items()]
+        said += [f"{name} = {mean:g} ± {error:g}" for name, (mean, error) in self.prior.items()]
+        return ", ".join([self.law.name, *said])
+
+    def pose(self, runs: Runs, objective: Objective) -> Problem:
+        """The problem of fitting it to these runs."""
+        return pose(runs, self.law, objective, pin=self.pin, tie=self.tie, bound=self.bound, prior=self.prior)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: the law's name and those limits that there are."""
+        limits = {name: dict(getattr(self, name)) for name in ("pin", "tie", "bound", "prior") if getattr(self, name)}
+        return {"law": self.law.name, **limits}
+
+    @classmethod
+    def from_json(cls, payload: Mapping[str, Any]) -> Candidate:
+        """The candidate that `to_json` wrote."""
+        return cls(**{**payload, "law": LAWS[payload["law"]]})
 
 
 @dataclass(frozen=True)
@@ -60,7 +95,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Contender:
-    """One law: its fit to all runs, its predictions, and how it stands to the best one.
+    """One law: its fit to all runs (`free` coefficients), its predictions, and how it stands to the best one.
 
     `rolling_error` is the mean relative error over all runs that the rolling folds hold out; `behind` its difference to the
     best law's, `behind_se` that difference's standard error by bootstrap: both laws refitted to the same resamples of the
@@ -79,6 +114,7 @@ class Contender:
     behind_se: float | None
     answer: tuple[float, float] | None
     why: str | None = None
+    free: int = 0
 
     @property
     def told_apart(self) -> bool | None:
@@ -91,7 +127,7 @@ class Contender:
         """Plain values."""
         return {
             "law": self.name,
-            "parameters": len(LAWS[self.name].names()) if self.law is None and self.name in LAWS else len(self.params),
+            "parameters": self.free,
             "params": self.params,
             "objective": self.value,
             "verified": self.verified,
@@ -137,7 +173,7 @@ class Comparison:
 
 def compare(
     runs: Runs,
-    laws: Sequence[type[Law]] | None = None,
+    laws: Sequence[type[Law] | Candidate] | None = None,
     objective: Objective | None = None,
     *,
     hold_out: Sequence[float] = (),
@@ -147,7 +183,7 @@ def compare(
 ) -> Comparison:
     """Every law under one harness, best rolling prediction first.
 
-    laws: classes; by default all that the table has columns for.
+    laws: classes, or candidates that hold some coefficients; by default all laws that the table has columns for.
     objective: the same for all; log-Huber, delta 1e-3, summed.
     hold_out: C in FLOPs; fit the runs below, predict those from it on. By default a tenth of the largest C.
     at: C where the laws' answers are compared; by default ten times the largest.
@@ -159,12 +195,14 @@ def compare(
     if not chosen:
         raise ValueError(f"{runs.source}: no law to compare.")
     loss = LogHuber() if objective is None else objective
-    cuts = tuple(hold_out) or (_decade_below(runs),)
+    cuts = tuple(hold_out) or _decade_below(runs)
     held = [_fold(runs, cut) for cut in cuts]
     rolled = _rolling(runs)
     C = 10 * float(runs.C.max()) if at is None else at
     harness = _Harness(runs, loss, starts, seed)
-    entries = [harness.enter(kind, held, rolled, C) for kind in chosen]
+    candidates = [each if isinstance(each, Candidate) else Candidate(each) for each in chosen]
+    with ThreadPoolExecutor(min(cores(), len(candidates))) as pool:  # a law a core: most of the time goes to compiling
+        entries = list(pool.map(lambda candidate: harness.enter(candidate, held, rolled, C), candidates))
     return Comparison(tuple(_rank(entries, runs)), loss, C, len(runs))
 
 
@@ -178,9 +216,10 @@ def applicable(runs: Runs) -> tuple[type[Law], ...]:
     )
 
 
-def _decade_below(runs: Runs) -> float:
-    """A tenth of the largest C; the median C where less than half of the runs lie below that."""
-    return float(max(runs.C.max() / 10, np.median(runs.C)))
+def _decade_below(runs: Runs) -> tuple[float, ...]:
+    """A tenth of the largest C; the median C where less than half of the runs lie below that; nothing of one budget."""
+    cut = float(max(runs.C.max() / 10, np.median(runs.C)))
+    return (cut,) if runs.C.min() < cut else ()
 
 
 def _fold(runs: Runs, low: float, high: float = np.inf) -> Fold:
@@ -225,37 +264,46 @@ class _Harness:
     starts: int
     seed: int
 
-    def enter(self, kind: type[Law], held: Sequence[Fold], rolled: Sequence[Fold], C: float) -> _Entry:
+    def enter(self, candidate: Candidate, held: Sequence[Fold], rolled: Sequence[Fold], C: float) -> _Entry:
         """One law's fit to all runs and its predictions."""
-        errors = np.full(len(self.runs), np.nan)
+        problem = candidate.pose(self.runs, self.objective)
+        free = int(problem.free.sum())
         try:
-            whole = fit(self.runs, kind, self.objective, resamples=0, starts=self.starts, seed=self.seed)
+            whole = settle(self.runs, problem, self.starts, self.seed)
         except FitError as error:
             why = " ".join(str(error).split())
-            return _Entry(Contender(kind.name, None, None, False, (), (), None, None, None, None, why), np.empty(0))
-        folds = (*held, *rolled)
-        below = self._fit_below(kind, folds)
+            nothing = Contender(candidate.name, None, None, False, (), (), None, None, None, None, why, free)
+            return _Entry(nothing, np.empty(0))
+        errors = np.full(len(self.runs), np.nan)
+        below = self._fit_below(whole.problem, (*held, *rolled))
         predictions = [
             self._predict(fold, found, errors if i >= len(held) else None)
-            for i, (fold, found) in enumerate(zip(folds, below))
+            for i, (fold, found) in enumerate(zip((*held, *rolled), below))
         ]
         hold_out, rolling = tuple(predictions[: len(held)]), tuple(predictions[len(held) :])
         complete = rolling and all(prediction.why is None for prediction in rolling)
-        rolling_error = float(np.nanmean(errors)) if complete else None
-        return _Entry(
-            Contender(
-                kind.name, whole.law, whole.value, whole.verified, hold_out, rolling, rolling_error, None, None,
-                self._answer(whole.law, C),
-            ),
-            self._resampled(kind, rolled, [law for law in below[len(held) :] if isinstance(law, Law)]),
-        )  # fmt: skip
+        contender = Contender(
+            candidate.name,
+            whole.law,
+            whole.reported,
+            whole.certificate.verified,
+            hold_out,
+            rolling,
+            float(np.nanmean(errors)) if complete else None,
+            None,
+            None,
+            self._answer(whole.law, C),
+            free=free,
+        )
+        laws = [law for law in below[len(held) :] if isinstance(law, Law)]
+        return _Entry(contender, self._resampled(whole.problem, rolled, laws))
 
-    def _resampled(self, kind: type[Law], folds: Sequence[Fold], laws: Sequence[Law]) -> np.ndarray:
+    def _resampled(self, problem: Problem, folds: Sequence[Fold], laws: Sequence[Law]) -> np.ndarray:
         """The rolling error [S] on resamples of the runs, the same for every law: each fold refitted to what was drawn
         below it. Nothing where a fold has no law."""
         if not laws or len(laws) < len(folds):
             return np.empty(0)
-        problem, C = self._problem(kind, self.runs), self.runs.C
+        C = self.runs.C
         counts = resample(self.runs.group, RESAMPLES, self.seed)
         theta = problem.to_fitted(np.array([list(law.params.values()) for law in laws]))
         below = np.stack([fold.low > C for fold in folds])
@@ -268,27 +316,27 @@ class _Harness:
             above = fold.holds(C)
             columns = {name: values[above] for name, values in problem.columns.items()}
             with np.errstate(all="ignore"):
-                predicted = kind(*(points[:, k, None] for k in range(points.shape[1]))).loss(**columns)
+                predicted = problem.law(*(points[:, k, None] for k in range(points.shape[1]))).loss(**columns)
             errors = np.abs(predicted / self.runs.loss[above] - 1)
             total += np.sum(counts[:, above] * np.where(np.isfinite(errors), errors, 1.0), -1)
             drawn += counts[:, above].sum(-1)
         return total / np.maximum(drawn, 1.0)
 
-    def _fit_below(self, kind: type[Law], folds: Sequence[Fold]) -> list[Law | str]:
+    def _fit_below(self, problem: Problem, folds: Sequence[Fold]) -> list[Law | str]:
         """The law fitted to the runs below each fold, or why it cannot be: all starts of all folds in one batch.
 
         The runs that are held out have weight nought, and have no part in the choice of the starts either.
         """
+        kind, needed = problem.law, int(problem.free.sum()) + 2
         below = [self.runs.C < fold.low for fold in folds]  # noqa: SIM300
-        few = [f"{rows.sum()} runs below, {kind.name} needs {len(kind.names()) + 2}." for rows in below]
-        enough = [i for i, rows in enumerate(below) if rows.sum() >= len(kind.names()) + 2]
-        found: list[Law | str] = list(few)
-        starts = {i: propose(self._problem(kind, self.runs.where(below[i])), self.starts, self.seed) for i in enough}
-        starts = {i: points[:FOLD_STARTS] for i, points in starts.items() if len(points)}
+        found: list[Law | str] = [f"{rows.sum()} runs below, {kind.name} needs {needed}." for rows in below]
+        enough = [i for i, rows in enumerate(below) if rows.sum() >= needed]
+        most = max(FOLD_STARTS, self.starts // 10)
+        starts = {i: propose(_part(problem, below[i]), self.starts, self.seed)[:most] for i in enough}
+        starts = {i: points for i, points in starts.items() if len(points)}
         if not starts:
             return found
         lanes = np.repeat(list(starts), [len(points) for points in starts.values()])
-        problem = self._problem(kind, self.runs)
         weights = problem.weights * np.stack(below)[lanes]
         solution = minimise(problem, np.concatenate(list(starts.values())), weights=weights)
         for i in starts:
@@ -297,11 +345,6 @@ class _Harness:
             if np.isfinite(values).any():
                 found[i] = kind(*map(float, problem.to_natural(solution.theta[np.nanargmin(values)])))
         return found
-
-    def _problem(self, kind: type[Law], runs: Runs) -> Problem:
-        columns = {name: runs.table[name].to_numpy(np.float64) for name in kind.columns}
-        weights = np.ones(len(runs)) if runs.weight is None else runs.weight
-        return Problem(kind, self.objective, columns, runs.loss, weights)
 
     def _predict(self, fold: Fold, found: Law | str, errors: np.ndarray | None) -> Prediction:
         """How the law that was fitted below does on the runs of the fold; notes each run's error where asked to."""
@@ -322,6 +365,12 @@ class _Harness:
         except (ValueError, TypeError, NotImplementedError):
             return None
         return float(N), float(D)
+
+
+def _part(problem: Problem, rows: np.ndarray) -> Problem:
+    """The same problem on some of its runs."""
+    columns = {name: values[rows] for name, values in problem.columns.items()}
+    return replace(problem, columns=columns, loss=problem.loss[rows], weights=problem.weights[rows])
 
 
 def _rank(entries: Sequence[_Entry], runs: Runs) -> list[Contender]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +77,13 @@ def _check_design(runs: Runs, problem: Problem) -> list[Warned]:
             f"{runs.source}: all {len(runs)} runs are at C = {C.mean():.4g} FLOPs; one budget says nothing of another. Add "
             "runs at two or more other budgets, or use `scaling isoflop` for the best N at this one."
         )
+    for size, exponent in (("N", "alpha"), ("D", "beta")) if separate else ():
+        values = problem.columns[size]
+        if values.max() / values.min() < ONE_VALUE:
+            raise FitError(
+                f"{runs.source}: {size} is {values.mean():.4g} in all {len(runs)} runs, which say nothing of {exponent}. Add "
+                f"runs at two or more other {size}."
+            )
     warned = []
     if span < NARROW:
         warned.append(
@@ -145,24 +152,43 @@ def influence(before: Law, after: Law, dropped: int, ids: np.ndarray, errors: np
                      "Look at these runs; report the fit with and without them.")  # fmt: skip
 
 
-def drift(law: Law, found: tuple[Window, ...], level: float, runs: int) -> Iterator[Warned]:
-    """Whether the exponent a moves, when the smallest budgets are dropped, by more than the runs' noise explains.
-
-    Windows of less than a third of the runs are noise of their own and do not count.
-    """
-    if not hasattr(law, "exponents"):
-        return
-    a, z = law.exponents[0], NormalDist().inv_cdf((1 + level) / 2)  # type: ignore[attr-defined]
-    known = [window for window in found if 3 * window.n >= runs and window.a_shift_se]
-    moved = [(window, window.law.exponents[0] - a, window.a_shift_se) for window in known]  # type: ignore[attr-defined]
-    far = [(window, shift, se) for window, shift, se in moved if se and abs(shift) > z * se]
+def drift(law: Law, found: tuple[Window, ...], level: float) -> Iterator[Warned]:
+    """Whether the exponent a moves, when the smallest budgets are dropped, by more than noise moves the worst of the windows."""
+    far = [window for window in found if window.a_shift_p is not None and window.a_shift_p < 1 - level]
     if far:
-        window, shift, se = max(far, key=lambda each: abs(each[1] / each[2]))
-        apart = abs(shift / se)
-        yield Warned("window-drift", shift / se,
-                     f"fitted to {window.what} alone ({window.n} runs) a is {a + shift:.3f} and not {a:.3f}: {apart:.1f} "
-                     "standard errors of the difference, so the law bends and the bootstrap understates the extrapolation.",
+        a = law.exponents[0]  # type: ignore[attr-defined]
+        shift = lambda window: window.law.exponents[0] - a  # noqa: E731
+        window = max(far, key=lambda each: abs(shift(each) / each.a_shift_se))
+        apart = shift(window) / window.a_shift_se
+        yield Warned("window-drift", float(apart),
+                     f"fitted to {window.what} alone ({window.n} runs) a is {a + shift(window):.3f} and not {a:.3f}: "
+                     f"{abs(apart):.1f} standard errors of the difference, so the law bends and the bootstrap understates the "
+                     "extrapolation.",
                      "Quote the range over windows beside the interval, or fit the larger budgets only.")  # fmt: skip
+
+
+def others(rivals: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]) -> Iterator[Warned]:
+    """Whether another law predicts better, and whether one that the runs cannot tell from the best answers otherwise."""
+    own = next((each for each in rivals if each["fitted"]), None)
+    if own is not None and own["told_apart"]:
+        best = rivals[0]
+        yield Warned("better-rival", own["behind"] / own["behind_se"] if own["behind_se"] else None,
+                     f"{best['law']} predicts each budget from the smaller ones within {best['rolling_error']:.2%}, this law "
+                     f"within {own['rolling_error']:.2%}: {own['behind'] / own['behind_se']:.1f} standard errors apart.",
+                     "Fit that law, or quote both answers.")  # fmt: skip
+    asked = len(answers) // 2
+    ends = answers[asked].get("intervals", {}).get("N") if answers else None
+    if not ends:
+        return
+    level = [each for each in rivals if not each["fitted"] and each["told_apart"] is False and each["answers"]]
+    outside = [each for each in level if not ends[0] <= each["answers"][asked]["N"] <= ends[1]]
+    if outside:
+        far = max(outside, key=lambda each: abs(np.log(each["answers"][asked]["N"] / answers[asked]["N"])))
+        N = far["answers"][asked]["N"]
+        yield Warned("rival-answer", N / answers[asked]["N"],
+                     f"at C = {answers[asked]['C']:.3g} {far['law']}, which these runs do not tell apart from the best law, has "
+                     f"N = {N:.3g}, outside the interval {ends[0]:.3g} to {ends[1]:.3g}.",
+                     "Quote the range over laws beside the interval; runs at larger C tell them apart.")  # fmt: skip
 
 
 def extrapolation(C: float, domain: list[float]) -> Iterator[Warned]:

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from scaling.fitting.laws import Law
 from scaling.fitting.solve import FitError
@@ -350,6 +349,8 @@ def _optimum(runs: Runs, law: Law, C: float) -> tuple[float, float]:
     if runs.flops == "6ND":
         N, D = law.optimum(C)
         return float(N), float(D)
+    from scipy.optimize import minimize_scalar  # slow to import, and 6ND needs none of it
+
     log_N, log_ratio = np.log(runs.N), np.log(runs.C / (6 * runs.N * runs.D))
     low, high = float(log_N.min()), float(log_N.max())
     centre = (low + high) / 2

@@ -245,14 +245,14 @@ class _Reader:
         return {str(run): part[["D", "loss"]].to_numpy().tolist() for run, part in points.groupby("run", sort=False)}
 
     def _refuse_duplicates(self) -> None:
-        same = self.frame.astype(str).duplicated(keep=False)
-        if same.any():
-            first = self.frame[same].astype(str)
-            twins = first.index[(first == first.iloc[0]).all(axis=1)]
-            extra = f" ({int(same.sum())} such rows in all)" if same.sum() > len(twins) else ""
+        rows = self.frame.astype(str)
+        copies = rows[rows.duplicated(keep=False)]
+        if len(copies):
+            twins = [name_rows(list(part.index)) for _, part in copies.groupby(list(copies.columns), sort=False)]
+            more = f", {len(twins) - 3} more sets" if len(twins) > 3 else ""
             raise ValueError(
-                f"{name_rows(list(twins))} are the same in every column{extra}. Remove the copies, or add a column that "
-                "tells the runs apart (seed, id)."
+                f"{'; '.join(twins[:3])}{more}: the same in every column. Remove the copies, or add a column that tells the "
+                "runs apart (seed, id)."
             )
 
     def _identity(self) -> dict[str, Any]:

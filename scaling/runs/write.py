@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the JSON that goes into them."""
+"""Files that are written whole or not at all, the JSON that goes into them, and where what can be made again is kept."""
 
 from __future__ import annotations
 
@@ -42,3 +42,10 @@ def _dump(value: Any, indent: str) -> str:
     if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
         return "[\n" + ",\n".join(inner + _dump(item, inner) for item in value) + f"\n{indent}]"
     return json.dumps(value, allow_nan=False)
+
+
+def cache_folder() -> Path:
+    """Where corpora and compiled programs are kept: SCALING_CACHE, or `scaling` in the user's cache folder."""
+    if named := os.environ.get("SCALING_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaling"

@@ -91,14 +91,19 @@ def _fetch(table: Published) -> Path:
     """The path of the file in the cache, downloaded if it is not there; its bytes have the pinned checksum."""
     import pooch
 
+    said = pooch.get_logger()
+    level = said.level
+    said.setLevel("WARNING")  # what goes wrong is said below, in one line
     try:
         return Path(pooch.retrieve(table.url, f"sha256:{table.sha256}", table.names[0], pooch.os_cache("isoflop")))
     except Exception as error:
-        why = " ".join(str(error).split())[:200]
+        why = "no connection" if "Connection" in type(error).__name__ else " ".join(str(error).split())[:200]
         raise ValueError(
             f"{table.url} could not be fetched ({type(error).__name__}: {why}). Put the file into a folder as "
             f"{table.names[0]} and name the folder: --data FOLDER, or the environment variable {FOLDER}."
         ) from None
+    finally:
+        said.setLevel(level)
 
 
 def _check(runs: Runs, table: Published, path: Path) -> None:

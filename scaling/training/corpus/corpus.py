@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from scaling.runs import cache_folder as cache_folder
 
 #: Layout of a cached corpus; a new number builds all of them again.
 LAYOUT = 2
@@ -147,10 +148,3 @@ def spread(ids: np.ndarray, tokens: int, context: int, holder: str) -> np.ndarra
 def corpora_folder() -> Path:
     """Where built corpora are kept, one folder a digest."""
     return cache_folder() / "corpora" / f"v{LAYOUT}"
-
-
-def cache_folder() -> Path:
-    """Where corpora and compiled programs are kept: SCALING_CACHE, or `scaling` in the user's cache folder."""
-    if named := os.environ.get("SCALING_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaling"

@@ -1,13 +1,9 @@
-"""How far the answer could be off: bootstrap refits, profile likelihoods, narrower windows, seed noise.
-
-The bootstrap refits every resample to its own optimum. It knows only the runs it was given: what the law itself may
-have wrong shows in how the answer moves between windows, which is why both are reported.
-"""
+"""Profile likelihoods: of a coefficient, and of any number that follows from the law."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -15,55 +11,8 @@ import numpy as np
 
 from scaling.fitting.laws import FLOPS_PER_ND, Law
 from scaling.fitting.solve import Problem, look, minimise
-
-#: Runs are repeats of each other when N and D agree to this.
-SAME_CELL = 1e-3
-
-
-def resample(groups: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
-    """How often each run occurs in each bootstrap resample, float64 [S, R].
-
-    `groups` [R] names what is drawn: runs with one name come and go together (checkpoints of a run, branches of a
-    trunk, runs of a budget).
-    """
-    _, member = np.unique(groups, return_inverse=True)
-    units = int(member.max()) + 1
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, units, (resamples, units))
-    counts = np.zeros((resamples, units))
-    np.add.at(counts, (np.arange(resamples)[:, None], drawn), 1.0)
-    return counts[:, member]
-
-
-def refit(problem: Problem, theta: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The law's coefficients [S, P] refitted to each resample, from the optimum `theta` [P] of the whole table."""
-    solution = minimise(problem, np.repeat(theta[None], len(counts), 0), weights=counts * problem.weights, smooth=False)
-    return problem.to_natural(solution.theta)
-
-
-def widening(problem: Problem, units: int) -> float:
-    """How much wider than the bootstrap's its draws must be spread: the root of G / (G - 1) (R - 1) / (R - P).
-
-    Residuals of P fitted coefficients are too small by about (R - P) / R in square, and so is what is drawn from them;
-    G = `units` are drawn, R where each run is (the usual small-sample
-    factor of clustered errors: Cameron and Miller 2015).
-    """
-    R, P = len(problem.loss), int(problem.free.sum())
-    return float(np.sqrt(units / max(units - 1, 1) * (R - 1) / max(R - P, 1)))
-
-
-def widen(problem: Problem, theta: np.ndarray, draws: np.ndarray, units: int) -> np.ndarray:
-    """The draws [S, P] spread about the fit by `widening`, in fitted coordinates."""
-    with np.errstate(invalid="ignore"):
-        spread = problem.constrain(theta + widening(problem, units) * (problem.to_fitted(draws) - theta))
-    return problem.to_natural(spread)
-
-
-def interval(values: np.ndarray, level: float) -> list[float]:
-    """[low, high]: the central interval of that level; nothing finite gives an empty list."""
-    values = np.asarray(values, np.float64)
-    finite = values[np.isfinite(values)]
-    return np.quantile(finite, [(1 - level) / 2, (1 + level) / 2]).tolist() if len(finite) else []
+from scaling.fitting.uncertainty.answers import sizes
+from scaling.fitting.uncertainty.bootstrap import interval
 
 
 def dispersion(problem: Problem, theta: np.ndarray) -> float:
@@ -241,166 +190,6 @@ class _Held:
         size = 1 / np.sqrt(np.maximum(np.diag(M), 1e-300))
         least = np.linalg.eigvalsh((H * np.outer(size, size))[np.ix_(free, free)])[0]
         return (H if least > 1e-8 else M) + ridge
-
-
-@dataclass(frozen=True)
-class Window:
-    """A refit to part of the runs: which (`kept` [R] of bool), how many, the law.
-
-    `a_shift_se` is the standard error of a's difference to the fit of all runs, both refitted to the same resamples.
-    """
-
-    what: str
-    n: int
-    law: Law
-    kept: np.ndarray = field(repr=False)
-    a_shift_se: float | None = None
-
-
-def windows(problem: Problem, theta: np.ndarray, C: np.ndarray) -> tuple[Window, ...]:
-    """The law refitted with the smallest budgets dropped one by one, down to twice as many runs as coefficients."""
-    edges = budget_edges(C)
-    kept = [edge <= C for edge in edges[1:]]
-    kept = [
-        keep
-        for keep in kept
-        if keep.sum() >= 2 * problem.free.sum() and np.unique(np.round(np.log(C[keep]), 1)).size > 1
-    ]
-    if not kept:
-        return ()
-    laws = leave_out(problem, theta, np.array(kept))
-    return tuple(Window(f"C >= {C[keep].min():.3g}", int(keep.sum()), law, keep) for keep, law in zip(kept, laws))
-
-
-def shifts(problem: Problem, theta: np.ndarray, found: Sequence[Window], counts: np.ndarray) -> tuple[Window, ...]:
-    """The windows with the standard error of a's difference to the whole fit over the resamples `counts` [S, R].
-
-    Runs that both fits share move both, so that the difference is surer than either.
-    """
-    if not found or not hasattr(problem.law, "exponents"):
-        return tuple(found)
-    masks = [np.ones(len(problem.loss), bool), *(window.kept for window in found)]
-    draws = refit(problem, theta, np.concatenate([counts * mask for mask in masks]))
-    a = np.split(np.broadcast_to(problem.law(*draws.T).exponents[0], len(draws)), len(masks))  # type: ignore[attr-defined]
-    errors = [float(np.nanstd(part - a[0])) for part in a[1:]]
-    return tuple(replace(window, a_shift_se=error) for window, error in zip(found, errors))
-
-
-def leave_out(problem: Problem, theta: np.ndarray, kept: np.ndarray) -> list[Law]:
-    """The law refitted to each of the subsets `kept` [K, R] of bool."""
-    draws = refit(problem, theta, kept.astype(np.float64))
-    return [problem.law(*map(float, row)) for row in draws]
-
-
-def budget_edges(C: np.ndarray, most: int = 8) -> np.ndarray:
-    """The smallest C of each budget (C within 10% of each other); of a table without budgets, of its octiles."""
-    ordered = np.sort(C)
-    starts = ordered[np.r_[True, np.diff(np.log(ordered)) > 0.1]]
-    return starts if len(starts) <= most else np.quantile(ordered, np.arange(most) / most)
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Scatter of the log loss: around the law (`residual`, robust), and between repeats of one cell (`seed`).
-
-    `lack_of_fit` is the F test's p value that the law's residuals are no larger than repeats explain. Both need 3 repeats.
-    """
-
-    residual: float
-    seed: float | None
-    repeats: int
-    lack_of_fit: float | None
-
-
-def noise(problem: Problem, theta: np.ndarray, N: np.ndarray, D: np.ndarray) -> Noise:
-    """The scatter around the law and, where cells were run more than once, between repeats."""
-    residual = np.log(problem.loss) - np.log(problem.predict(theta))
-    spread = float(1.4826 * np.median(np.abs(residual - np.median(residual))))
-    cell = np.round(np.stack([np.log(N), np.log(D)], -1) / SAME_CELL).astype(np.int64)
-    _, member, counts = np.unique(cell, axis=0, return_inverse=True, return_counts=True)
-    freedom = int((counts - 1).sum())
-    if freedom < 3:
-        return Noise(spread, None, freedom, None)
-    means = np.bincount(member.ravel(), residual) / counts
-    pure = float(np.sum((residual - means[member.ravel()]) ** 2))
-    left = len(counts) - int(problem.free.sum())
-    p = None
-    if left > 0 and pure > 0:
-        from scipy.special import fdtrc
-
-        p = float(fdtrc(left, freedom, (float(np.sum(counts * means**2)) / left) / (pure / freedom)))
-    return Noise(spread, float(np.sqrt(pure / freedom)), freedom, p)
-
-
-def flat_band(law: Law, C: float, share: float) -> list[float] | None:
-    """[low, high] of N whose loss at C = 6ND is that of the best N at (1 - share) C: they waste less than that share."""
-    best = float(law.optimum(C)[0])
-    worst = float(law.loss(*law.optimum(C * (1 - share))))
-    ends = []
-    for step in (-1.0, 1.0):
-        near, far = 0.0, 1e-3
-        while law.loss(best * np.exp(step * far), C / (FLOPS_PER_ND * best * np.exp(step * far))) < worst:
-            near, far = far, 2 * far
-            if far > 50:
-                return None
-        for _ in range(60):
-            middle = (near + far) / 2
-            N = best * np.exp(step * middle)
-            near, far = (middle, far) if law.loss(N, C / (FLOPS_PER_ND * N)) < worst else (near, middle)
-        ends.append(float(best * np.exp(step * near)))
-    return ends
-
-
-def answer(law: Law, draws: Law | None, C: float, level: float) -> dict[str, Any]:
-    """N*, D*, D/N and the loss at a budget, each with its interval over the draws, and the flatness bands."""
-    N, D = (float(value) for value in law.optimum(C))
-    found: dict[str, Any] = {"C": C, "N": N, "D": D, "tokens_per_parameter": D / N, "loss": float(law.loss(N, D))}
-    found["flat"] = {f"{share:.1%}": flat_band(law, C, share) for share in (0.001, 0.01)}
-    if draws is not None:
-        with np.errstate(all="ignore"):
-            n, d = draws.optimum(C)
-            spread = {"N": n, "D": d, "tokens_per_parameter": d / n, "loss": draws.loss(n, d)}
-        found["intervals"] = {key: interval(values, level) for key, values in spread.items()}
-    return found
-
-
-def planned(law: Law, draws: Law | None, residual: np.ndarray, N: float, D: float, level: float) -> dict[str, Any]:
-    """The loss at a planned run: the mean law's interval, and apart from it that of one new run, noise included."""
-    loss = float(law.loss(N, D))
-    found: dict[str, Any] = {"N": N, "D": D, "loss": loss}
-    if draws is not None:
-        mean = np.asarray(draws.loss(N, D))
-        scatter = np.random.default_rng(0).choice(residual, len(mean))
-        found |= {"mean_law": interval(mean, level), "new_run": interval(mean * np.exp(scatter), level)}
-    return found
-
-
-def with_dispersion(problem: Problem, theta: np.ndarray) -> Problem:
-    """The problem with its priors weighed as a measurement of that standard error would be."""
-    return replace(problem, dispersion=dispersion(problem, theta))
-
-
-def as_json(values: Sequence[Window], flops: Sequence[float] = ()) -> list[Mapping[str, Any]]:
-    """Windows as plain values, with what each answers at the budgets `flops`."""
-    return [
-        {
-            "what": window.what, "n": window.n, "params": window.law.params,
-            "a": float(window.law.exponents[0]) if hasattr(window.law, "exponents") else None,  # type: ignore[attr-defined]
-            "a_shift_se": window.a_shift_se, "answers": sizes(window.law, flops),
-        }
-        for window in values
-    ]  # fmt: skip
-
-
-def sizes(law: Law, flops: Sequence[float]) -> list[dict[str, float]]:
-    """(C, N*, D*, D/N, loss) of a law at some budgets; none where it has no best size of N and D alone."""
-    try:
-        pairs = [(float(C), *map(float, law.optimum(C))) for C in flops]
-        return [
-            {"C": C, "N": N, "D": D, "tokens_per_parameter": D / N, "loss": float(law.loss(N, D))} for C, N, D in pairs
-        ]
-    except (ValueError, TypeError, NotImplementedError):
-        return []
 
 
 def profile_answers(

@@ -1,0 +1,106 @@
+"""Narrower windows: the law refitted without the smallest budgets, or without some runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from scaling.fitting.laws import Law
+from scaling.fitting.solve import Problem
+from scaling.fitting.uncertainty.answers import sizes
+from scaling.fitting.uncertainty.bootstrap import refit
+
+#: A window of less than this share of the runs is noise of its own: it is shown, but is no evidence of a bend.
+LEAST_SHARE = 1 / 3
+
+
+@dataclass(frozen=True)
+class Window:
+    """A refit to part of the runs: which (`kept` [R] of bool), how many, the law.
+
+    `a_shift_se` is the standard error of a's difference to the fit of all runs, both refitted to the same resamples.
+    `a_shift_p` is how often noise alone makes the largest shift of all windows, in standard errors, as large as this one is.
+    """
+
+    what: str
+    n: int
+    law: Law
+    kept: np.ndarray = field(repr=False)
+    a_shift_se: float | None = None
+    a_shift_p: float | None = None
+
+
+def windows(problem: Problem, theta: np.ndarray, C: np.ndarray) -> tuple[Window, ...]:
+    """The law refitted with the smallest budgets dropped one by one, down to twice as many runs as coefficients."""
+    edges = budget_edges(C)
+    kept = [edge <= C for edge in edges[1:]]
+    kept = [
+        keep
+        for keep in kept
+        if keep.sum() >= 2 * problem.free.sum() and np.unique(np.round(np.log(C[keep]), 1)).size > 1
+    ]
+    if not kept:
+        return ()
+    laws = leave_out(problem, theta, np.array(kept))
+    return tuple(Window(f"C >= {C[keep].min():.3g}", int(keep.sum()), law, keep) for keep, law in zip(kept, laws))
+
+
+def shifts(problem: Problem, theta: np.ndarray, found: Sequence[Window], counts: np.ndarray) -> tuple[Window, ...]:
+    """The windows with how far noise moves a of each, against the whole fit, over the resamples `counts` [S, R].
+
+    Whole and window are refitted to the same resamples, so that the window's own uncertainty counts, and the runs that both
+    share count once. The p value is for the worst of all windows, since the worst is what one looks at: some window is off by
+    1.6 standard errors in every other table whose law holds.
+    """
+    if not found or not hasattr(problem.law, "exponents"):
+        return tuple(found)
+    masks = [np.ones(len(problem.loss), bool), *(window.kept for window in found)]
+    draws = refit(problem, theta, np.concatenate([counts * mask for mask in masks]))
+    a = np.split(np.broadcast_to(problem.law(*draws.T).exponents[0], len(draws)), len(masks))  # type: ignore[attr-defined]
+    whole = problem.law(*problem.to_natural(theta)).exponents[0]  # type: ignore[attr-defined]
+    shift = np.array([window.law.exponents[0] for window in found]) - whole  # type: ignore[attr-defined]
+    drawn = np.stack(a[1:]) - a[0]
+    errors = np.array([_spread(problem, part, window.n) for part, window in zip(drawn, found)])
+    wide = np.array([window.n >= LEAST_SHARE * len(problem.loss) for window in found]) & (errors > 0)
+    if not wide.any():
+        return tuple(replace(window, a_shift_se=float(error)) for window, error in zip(found, errors))
+    largest = np.nanmax(
+        np.abs(drawn - np.nanmean(drawn, 1, keepdims=True))[wide] / np.nanstd(drawn[wide], 1)[:, None], 0
+    )
+    chance = [float(np.mean(largest >= abs(s / e))) if ok else None for s, e, ok in zip(shift, errors, wide)]
+    return tuple(
+        replace(window, a_shift_se=float(error), a_shift_p=p) for window, error, p in zip(found, errors, chance)
+    )
+
+
+def _spread(problem: Problem, drawn: np.ndarray, runs: int) -> float:
+    """Standard deviation of draws, widened for the coefficients that a window of so many runs has to give."""
+    return float(np.nanstd(drawn)) * float(np.sqrt((runs - 1) / max(runs - int(problem.free.sum()), 1)))
+
+
+def leave_out(problem: Problem, theta: np.ndarray, kept: np.ndarray) -> list[Law]:
+    """The law refitted to each of the subsets `kept` [K, R] of bool."""
+    draws = refit(problem, theta, kept.astype(np.float64))
+    return [problem.law(*map(float, row)) for row in draws]
+
+
+def budget_edges(C: np.ndarray, most: int = 8) -> np.ndarray:
+    """The smallest C of each budget (C within 10% of each other); of a table without budgets, of its octiles."""
+    ordered = np.sort(C)
+    starts = ordered[np.r_[True, np.diff(np.log(ordered)) > 0.1]]
+    return starts if len(starts) <= most else np.quantile(ordered, np.arange(most) / most)
+
+
+def as_json(values: Sequence[Window], flops: Sequence[float] = ()) -> list[Mapping[str, Any]]:
+    """Windows as plain values, with what each answers at the budgets `flops`."""
+    return [
+        {
+            "what": window.what, "n": window.n, "params": window.law.params,
+            "a": float(window.law.exponents[0]) if hasattr(window.law, "exponents") else None,  # type: ignore[attr-defined]
+            "a_shift_se": window.a_shift_se, "a_shift_p": window.a_shift_p, "answers": sizes(window.law, flops),
+        }
+        for window in values
+    ]  # fmt: skip
