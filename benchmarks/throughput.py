@@ -1,12 +1,12 @@
 """Training throughput, side by side in one run: this engine against the same model written plainly in PyTorch.
 
-    pip install torch        # the CPU build; only this benchmark needs it
-    python benchmarks/throughput.py            # a table, and benchmarks/throughput.json
+    pip install torch        # the CPU build; only this benchmark needs it, here or in an environment of its own
+    python benchmarks/throughput.py [--torch-python OTHER/bin/python]     # a table, and benchmarks/throughput.json
 
 The model is the same on both sides: rotary positions, unit RMS norms, query-key norm with a gain a head, GELU,
 untied head, AdamW with gradient clipping, float32. Measured in two ways, since sweeps are made of many small runs: one
 process that may use every core, and one pinned process a core, added up. Each figure is the median of REPEATS
-timings of about SECONDS each, the contenders in turn.
+timings of about SECONDS each, the contenders in turn. All of them, torch too, get the environment of a sweep's workers.
 """
 
 from __future__ import annotations
@@ -153,16 +153,21 @@ def matmul_rate(cores: int) -> float:
     return float(subprocess.check_output([sys.executable, "-c", code]))
 
 
-def contest(size: tuple[int, int, int], cores: list[int | None]) -> dict[str, list[float]]:
-    """Tokens per second of each contender, summed over one process for each entry of `cores`, REPEATS times in turn."""
-    found: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+def contest(size: tuple[int, int, int], cores: list[int | None], pythons: dict[str, str]) -> dict[str, list[float]]:
+    """Tokens per second of each contender, summed over one process for each entry of `cores`, REPEATS times in turn.
+
+    `pythons` are the interpreters of the contenders that do not run on this one.
+    """
+    from scaling.training.executors.engine import worker_environment
+
     children = {
         name: [
             subprocess.Popen(
-                [sys.executable, __file__, "--child", name, *map(str, size), str(core)],
+                [pythons.get(name, sys.executable), __file__, "--child", name, *map(str, size), str(core)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
+                env=worker_environment(),
             )
             for core in cores
         ]
@@ -171,12 +176,7 @@ def contest(size: tuple[int, int, int], cores: list[int | None]) -> dict[str, li
     for group in children.values():
         for child in group:
             assert child.stdout.readline() == "ready\n"
-    for _ in range(REPEATS):
-        for name, group in children.items():
-            for child in group:
-                child.stdin.write("go\n")
-                child.stdin.flush()
-            found[name].append(sum(float(child.stdout.readline()) for child in group))
+    found = take_turns(children)
     for group in children.values():
         for child in group:
             child.stdin.close()
@@ -184,9 +184,25 @@ def contest(size: tuple[int, int, int], cores: list[int | None]) -> dict[str, li
     return found
 
 
+def take_turns(children: dict[str, list[subprocess.Popen]]) -> dict[str, list[float]]:
+    """What the processes of each contender, which are ready, measure when told to go; one contender at a time."""
+    found: dict[str, list[float]] = {name: [] for name in children}
+    for _ in range(REPEATS):
+        for name, group in children.items():
+            for child in group:
+                child.stdin.write("go\n")
+                child.stdin.flush()
+            found[name].append(sum(float(child.stdout.readline()) for child in group))
+    return found
+
+
 def main() -> None:
     """Measure, print, and write benchmarks/throughput.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--torch-python", default=sys.executable, help="the interpreter that has torch, where not this one"
+    )
+    parser.add_argument("--sizes", nargs="+", type=int, default=range(len(SIZES)), help="which of the sizes, from 0")
     parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -196,6 +212,7 @@ def main() -> None:
 
     from scaling.shape import Shape
 
+    pythons = {name: args.torch_python for name in CONTENDERS if name.startswith("torch")}
     usable = sorted(os.sched_getaffinity(0))
     limits = {"one core": matmul_rate(1), "all cores": matmul_rate(len(usable))}
     rows = []
@@ -207,10 +224,10 @@ def main() -> None:
         + " ".join(f"{name:>16}" for name in CONTENDERS)
         + "   ratio to the faster torch"
     )
-    for size in SIZES:
+    for size in [SIZES[at] for at in args.sizes]:
         shape = Shape.of_width(size[0], size[1], context=CONTEXT)
         for label, cores in (("one", [None]), ("one a core", usable)):
-            found = contest(size, cores)
+            found = contest(size, cores, pythons)
             middle = {name: statistics.median(values) for name, values in found.items()}
             ratio = middle["scaling"] / max(middle["torch"], middle["torch compiled"])
             limit = limits["all cores"] if label == "one" else limits["one core"] * len(usable)
@@ -229,7 +246,11 @@ def main() -> None:
         "cores": len(usable),
         "python": platform.python_version(),
     }
-    versions = {name: version(name) for name in ("jax", "torch")}
+    asked = "from importlib.metadata import version; print(version('torch'))"
+    versions = {
+        "jax": version("jax"),
+        "torch": subprocess.check_output([args.torch_python, "-c", asked], text=True).strip(),
+    }
     result = {"machine": machine, "versions": versions, "matmul_flops_per_second": limits, "rows": rows,
               "geometric_mean_ratio": math.exp(statistics.fmean(math.log(row["ratio"]) for row in rows))}  # fmt: skip
     Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
