@@ -4,13 +4,16 @@ import json
 import math
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
 from scaling.grid import RunSpec
 from scaling.recipe import Recipe
 from scaling.shape import Shape
+from scaling.training import model
 from scaling.training.train import (
+    DeviceLost,
     Interrupted,
     OutOfMemory,
     checkpoint,
@@ -185,6 +188,47 @@ def test_out_of_memory_says_what_would_fit(spec, corpus, monkeypatch):
     run.programs = replace(run.programs, advance=full)
     with pytest.raises(OutOfMemory, match=r"needs about .* GB .* batch_tokens = .*bfloat16"):
         run.advance(4)
+
+
+def test_a_device_that_vanishes_is_said_and_the_run_goes_on_from_its_checkpoint(
+    spec, corpus, whole, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(course, "CHECKPOINT_SECONDS", 0.0)
+    run, calls = course.Course([spec], corpus, kept=tmp_path / spec.id), []
+    advance = run.programs.advance
+
+    def lost(*given):
+        calls.append(given)
+        if len(calls) == 3:
+            raise jax.errors.JaxRuntimeError("INTERNAL: CUDA_ERROR_ECC_UNCORRECTABLE: the device\nis gone")
+        return advance(*given)
+
+    run.programs = replace(run.programs, advance=lost)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    with pytest.raises(
+        DeviceLost, match="the device failed at step 4: INTERNAL: CUDA_ERROR_ECC_UNCORRECTABLE: the device is"
+    ):
+        run.advance(spec.steps)
+    monkeypatch.undo()
+    assert train(spec, corpus, checkpoints=tmp_path).loss == whole.loss
+
+
+@pytest.mark.slow
+def test_experts_learn_evenly_and_their_counts_are_recorded(spec, corpus):
+    """400 steps of 8 experts, 2 a token: the loss falls far, no expert idles, and N is apart from what a token meets of it."""
+    shape = Shape(2, 32, 2, context=16, experts=8, experts_per_token=2)
+    recipe = Recipe(learning_rate=1e-2, batch_tokens=512, warmup_tokens=512 * 20)
+    run = course.Course([replace(spec, shape=shape, recipe=recipe, tokens=512 * 400)], corpus)
+    run.advance(400)
+    (record,) = run.records()
+    assert (record.N, record.N_active) == (shape.N, shape.N_active)
+    assert shape.N - shape.N_active == 2 * 6 * 2 * 4 * 32 * 32
+    early, late = run.losses[0, :20].mean(), run.losses[0, -20:].mean()
+    assert late < early - 1
+    assert record.loss == pytest.approx(late, abs=0.2)
+    tokens = corpus.evaluation(512, 16)[:, :-1]
+    balance = model.logits_and_balance(run.state["params"], np.asarray(tokens, np.int32), shape)[1]
+    assert 0.98 < float(balance) < 1.2
 
 
 @pytest.fixture(scope="module")
