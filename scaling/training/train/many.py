@@ -110,14 +110,17 @@ def _alike(spec: RunSpec) -> RunSpec:
     return replace(spec, seed=0, recipe=compiled_in(spec.recipe))
 
 
-def chunk_seconds(spec: RunSpec, corpus: Corpus, runs: int, how: How) -> float:
-    """Seconds of one chunk of so many runs, the second of two, without compiling."""
+def chunk_seconds(spec: RunSpec, corpus: Corpus, runs: int, how: How, least: float = 0.0) -> float:
+    """Seconds of one chunk of so many runs, without compiling: the mean of as many as take `least` seconds."""
     ids, length = ids_of(corpus), chunk_steps(spec.shape, spec.recipe.batch_tokens)
     programs = compiled.programs(spec.shape, spec.recipe, ids, runs, how)
     specs = [replace(spec, seed=seed) for seed in range(runs)]
     data, rates = Feed(corpus, specs, ids, None)(0, length, length), np.zeros((runs, length))
     state, _ = programs.advance(programs.fresh(np.arange(runs)), data, rates, 1)
     jax.block_until_ready(state)
-    begin = time.perf_counter()
-    jax.block_until_ready(programs.advance(state, data, rates, length))
-    return time.perf_counter() - begin
+    begin, done = time.perf_counter(), 0
+    while done == 0 or time.perf_counter() - begin < least:
+        state, _ = programs.advance(state, data, rates, length)
+        jax.block_until_ready(state)
+        done += 1
+    return (time.perf_counter() - begin) / done
