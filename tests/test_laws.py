@@ -7,6 +7,7 @@ from test_recovery import PLANTED, table
 
 from scaling.fitting import laws
 from scaling.fitting.laws import Chinchilla, Coupled, DataConstrained, Kaplan
+from scaling.fitting.published import PUBLISHED
 from scaling.fitting.solve import float64
 
 WITH_OPTIMUM = [law for law in PLANTED if law.name not in ("kaplan-n", "kaplan-d", "envelope", "broken", "moe-clark")]
@@ -78,6 +79,12 @@ def test_kaplan_limits():
     """Kaplan et al. 2020: with endless data only (Nc / N)^aN is left."""
     law = Kaplan(6.4e13, 1.8e13, 0.076, 0.103)
     assert law.loss(1e9, 1e30) == pytest.approx((6.4e13 / 1e9) ** 0.076, rel=1e-6)
+
+
+def test_clark_with_one_expert_is_its_own_dense_law():
+    """Clark et al. 2022: (3.568e13 / N)^.078 without experts. To 2%, their rounding; it says the base."""
+    N = np.array([1e8, 1e9])
+    np.testing.assert_allclose(PUBLISHED["clark-s-base"].law.loss(N, X=1.847), (3.568e13 / N) ** 0.078, rtol=2e-2)
 
 
 def test_unknown_law_names_the_known():

@@ -16,7 +16,7 @@ Names = ClassVar[tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Routed(Law):
-    """log L = a log N + b log X + c log N log X + d, over N active parameters and X experts (Clark et al. 2022).
+    """log L = a log N + b log X + c log N log X + d, over N active parameters and X experts (Clark et al. 2022, equation 1).
 
     Natural logarithms. Clark et al. saturate X at both ends; give the saturated count as the column X where it matters.
     """
@@ -61,7 +61,7 @@ class Routed(Law):
 
 @dataclass(frozen=True)
 class Granular(Law):
-    """L = E + (g / G^gamma + A) / N^alpha + B / D^beta with granularity G (Krajewski et al. 2024)."""
+    """L = E + (g / G^gamma + A) / N^alpha + B / D^beta with granularity G (Krajewski et al. 2024, equation 9)."""
 
     E: float
     A: float
@@ -105,7 +105,7 @@ class Granular(Law):
 
 @dataclass(frozen=True)
 class Sparse(Law):
-    """L = E + A / N^alpha + B / D^beta + c / (1 - S)^lam + d / ((1 - S)^delta N^gamma) (Abnar et al. 2025).
+    """L = E + A / N^alpha + B / D^beta + c / (1 - S)^lam + d / ((1 - S)^delta N^gamma) (Abnar et al. 2025, equation 6).
 
     N counts all parameters, S in [0, 1) is the share of them that is idle for a token.
     """
