@@ -50,7 +50,8 @@ class Law:
     """Base of the laws. The float fields of a subclass are its coefficients, in the order of `names()`.
 
     `positive` are fitted as logarithms. `linear` are those the loss is linear in, given the others; starts for
-    the others come from the boxes in `search`. `columns` is what `loss` needs of the table.
+    the others come from the boxes in `search`. `domain` bounds coefficients without which there would be no optimum,
+    unless the user bounds them otherwise. `columns` is what `loss` needs of the table.
     """
 
     name: ClassVar[str] = "law"
@@ -58,6 +59,7 @@ class Law:
     positive: ClassVar[tuple[str, ...]] = ()
     linear: ClassVar[tuple[str, ...]] = ()
     search: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    domain: ClassVar[Mapping[str, tuple[float, float]]] = {}
     source: ClassVar[str] = ""
 
     @classmethod

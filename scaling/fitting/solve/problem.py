@@ -122,10 +122,10 @@ class Problem:
 
     @property
     def box(self) -> tuple[np.ndarray, np.ndarray]:
-        """(low, high) [P] in fitted coordinates."""
+        """(low, high) [P] in fitted coordinates: the user's bounds, and the law's domain where the user gave none."""
         low, high = np.full((2, len(self.law.names())), -np.inf)
         high = -low
-        for name, (least, most) in self.bound.items():
+        for name, (least, most) in {**self.law.domain, **self.bound}.items():
             index = self.law.names().index(name)
             low[index], high[index] = self.to_fitted(np.full((2, len(low)), [[least], [most]]))[:, index]
         return low, high
