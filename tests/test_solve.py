@@ -1,19 +1,22 @@
 """The solver against scipy, against finite differences, against itself in other units; published optima."""
 
+import importlib.util
 import itertools
+import json
+from pathlib import Path
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.optimize import minimize
+from scipy.optimize import linprog, minimize
 from test_recovery import table
 
 from scaling.fitting.laws import Chinchilla, Coupled, Law
 from scaling.fitting.objective import Absolute, Asymmetric, Huber, LogHuber, LogSquared, Squared
 from scaling.fitting.solve import Problem, minimise, propose, solve
 from scaling.fitting.solve.moments import lane_model
-from scaling.fitting.solve.newton import _shared, bucket, float64
+from scaling.fitting.solve.newton import bucket, common_data, float64
 from scaling.fitting.uncertainty import refit, resample
 
 #: FITTING.md: A .5%, B 1%, the rest 2e-4.
@@ -171,7 +174,7 @@ def test_derivatives_by_hand_agree_with_automatic_and_finite_ones(log):
     width = bucket(20)
     pad = np.r_[np.arange(20), np.zeros(width - 20, int)]
     weights = np.r_[np.ones(20), np.zeros(width - 20)][None].repeat(2, 0)
-    data = _shared(posed, pad, 1e-9)._replace(target=posed.target[pad][None].repeat(2, 0), weights=weights)
+    data = common_data(posed, pad, 1e-9)._replace(target=posed.target[pad][None].repeat(2, 0), weights=weights)
     slope = np.full(2, posed.objective.slope)
     with float64():
         by_hand, by_itself = (jax.jit(lane_model(law, log)[0]) for law in (Chinchilla, Plain))
@@ -231,6 +234,76 @@ def test_never_above_scipy(seed):
     _, ours, _ = solve(posed, 128)
     theirs = scipy_best(posed, 8, seed)
     assert ours <= theirs * (1 + 1e-9) + 1e-16
+
+
+def benchmark():
+    """benchmarks/fitting_scipy.py as a module, and scipy's best of 200 starts by table, as committed there."""
+    script = Path(__file__).parents[1] / "benchmarks" / "fitting_scipy.py"
+    spec = importlib.util.spec_from_file_location("fitting_scipy", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    rows = map(json.loads, script.with_suffix(".jsonl").read_text().splitlines())
+    return module, {row["table"]: row["scipy"] for row in rows}
+
+
+@pytest.mark.parametrize("seed", [160, 240, 242, 68, 43, 179])
+def test_never_above_scipy_at_corners_and_at_the_edge_of_a_domain(seed):
+    """Absolute error over 8 and 47 runs, asymmetric over 25 and 17 (Kaplan's law), two laws at a bound."""
+    module, scipy = benchmark()
+    posed = module.generated(seed)
+    _, ours, proof = solve(posed)
+    assert ours <= scipy[seed] * (1 + 1e-9)
+    assert proof.converged
+
+
+@pytest.mark.parametrize("kind", [Absolute(), Asymmetric(10.0)], ids=["absolute", "asymmetric"])
+def test_an_optimum_at_corners_is_exact(kind):
+    """It passes through some runs to rounding, and no neighbour is lower, along and across the corners."""
+    runs = table(Chinchilla(1.7, 400.0, 600.0, 0.34, 0.3), 40, noise=0.02)
+    posed = problem(runs.N, runs.D, runs.loss, kind)
+    theta, value, proof = solve(posed, 64)
+    residual = np.sort(np.abs(kind.residual(posed.loss, posed.predict(theta))))
+    assert residual[2] < 1e-12 < 1e-5 < residual[5]
+    assert proof.verified
+    for size in (1e-7, 1e-4):
+        for direction in np.random.default_rng(0).normal(size=(100, 5)):
+            assert kind.value(posed.loss, posed.predict(theta + size * direction)) >= value
+
+
+def test_given_its_exponents_a_lower_envelope_is_the_answer_of_its_linear_program():
+    """The loss is linear in E, A and B, so that a program of the textbook's form has the exact answer."""
+    runs = table(Chinchilla(1.7, 400.0, 600.0, 0.34, 0.3), 40, noise=0.02)
+    posed = problem(runs.N, runs.D, runs.loss, Asymmetric(10.0))
+    theta, value, _ = solve(posed, 64)
+    basis, eye = np.stack([np.ones(40), runs.N ** -theta[3], runs.D ** -theta[4]], -1), np.eye(40)
+    basis = basis / basis.mean(0)
+    costs = np.r_[np.zeros(3), np.ones(40), np.full(40, 10.0)]
+    exact = linprog(costs, A_eq=np.concatenate([basis, eye, -eye], 1), b_eq=runs.loss)
+    assert value == pytest.approx(exact.fun, rel=1e-8)
+
+
+def test_a_prior_and_a_tie_hold_at_corners():
+    runs = table(Chinchilla(1.7, 400.0, 600.0, 0.34, 0.3), 40, noise=0.02)
+    posed = problem(
+        runs.N, runs.D, runs.loss, Absolute(), tie={"beta": "alpha"}, prior={"alpha": (0.5, 1e-4)}, dispersion=1e-2
+    )
+    theta, _, proof = solve(posed, 64)
+    assert theta[3] == theta[4] == pytest.approx(0.5, abs=1e-3)
+    assert proof.converged
+
+
+def test_a_law_stays_in_its_domain_unless_the_user_bounds_it_otherwise():
+    """Runs that follow the greater of two terms: k goes as far down as it may, and the certificate says so."""
+    rng = np.random.default_rng(0)
+    N, D = 10 ** rng.uniform(7, 9, 40), 10 ** rng.uniform(8, 11, 40)
+    loss = 1.5 + np.maximum(300 * N**-0.35, 400 * D**-0.3)
+    _, value, proof = solve(problem(N, D, loss, LogSquared(), law=Coupled), 64)
+    assert proof.bounds_hit == ("k",)
+    assert not proof.identifiable
+    wider = problem(N, D, loss, LogSquared(), law=Coupled, bound={"k": (0.05, 10.0)})
+    theta, wide, _ = solve(wider, 64)
+    assert wide < value
+    assert wider.to_natural(theta)[5] < 0.1
 
 
 @pytest.mark.parametrize("runs", [30, 8])

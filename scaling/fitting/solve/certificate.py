@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from scaling.fitting.solve.corners import Exact
 from scaling.fitting.solve.newton import CONVERGED, FAINT, RESOLUTION, SHARP, STATUS, Solution, minimise
 from scaling.fitting.solve.problem import FitError, Problem
 from scaling.fitting.solve.starts import propose
@@ -29,6 +30,9 @@ WORST_CONDITION = 1e5
 UNKNOWN = 1e300
 #: Lanes that are taken to their end where the best one is not at its own; and how far down a vanished term is put.
 FINISHED, BURIED = 12, 25.0
+#: Slope, in units of one over the mean residual, up to which lanes go where the objective has corners; they go on from there
+#: one by one, those apart whose smoothed objective is over HOPELESS times the best.
+SHARPEST_OF_LANES, HOPELESS = 30.0, 2.0
 #: Share of the starts that must reach an optimum before their agreement says anything of the rest.
 LEAST_ENDED = 0.2
 #: Starts that must agree before the optimum counts as global.
@@ -97,10 +101,11 @@ def solve(problem: Problem, starts: int = 500, seed: int = 0) -> tuple[np.ndarra
     points = propose(problem, starts, seed)
     if not len(points):
         raise FitError(f"{problem.law.name}: no start gives a finite loss on these runs; look at the columns' units.")
-    solution = minimise(problem, points, iterations=100)
+    sharp = _gentle(problem, points[0]) if problem.objective.has_corner else SHARP
+    solution = minimise(problem, points, iterations=100, sharp=sharp)
     if not np.isfinite(solution.value).any():
         raise FitError(f"{problem.law.name}: no start of {len(points)} ended at a finite objective.")
-    solution = _finish(problem, solution)
+    solution = _sharpen(problem, solution) if problem.objective.has_corner else _finish(problem, solution)
     best = _best(problem, solution)
     return solution.theta[best], float(solution.value[best]), _certify(problem, solution, best)
 
@@ -123,10 +128,54 @@ def _finish(problem: Problem, solution: Solution) -> Solution:
                 problem, solution, chosen, minimise(problem, solution.theta[chosen], smooth=smooth, iterations=1000)
             )
     best = np.array([_best(problem, solution)])
+    if solution.status[best[0]] != CONVERGED:
+        _press(problem, solution, best[0])
     gone = _vanished(problem, _reduced(problem, solution, best[0])[2])
     if (gone & problem.positive).any():  # its term is lost in the others already; what it still costs is as small
         buried = problem.constrain(solution.theta[best] - np.where(gone & problem.positive, BURIED, 0.0))
         _improve(problem, solution, best, minimise(problem, buried, smooth=False, iterations=100))
+    return solution
+
+
+def _press(problem: Problem, solution: Solution, best: int) -> None:
+    """Take the best lane to a bound that is downhill, where it creeps towards one: one coefficient at a time, then all free."""
+    downhill = np.where(solution.gradient[best] > 0, *problem.box)
+    pressed = np.flatnonzero(np.isfinite(downhill) & problem.free)
+    if not len(pressed):
+        return
+    starts, free = np.repeat(solution.theta[best][None], len(pressed), 0), np.ones((len(pressed), len(downhill)), bool)
+    lanes = np.arange(len(pressed))
+    starts[lanes, pressed], free[lanes, pressed] = downhill[pressed], False
+    held = minimise(problem, starts, free=free, smooth=False, iterations=300)
+    ended = minimise(problem, held.theta, smooth=False, iterations=300)
+    least = _best(problem, ended)
+    _improve(problem, solution, np.array([best]), Solution(*(each[[least]] for each in ended)))
+
+
+def _gentle(problem: Problem, theta: np.ndarray) -> float:
+    """The slope in place of a corner with which lanes still converge, and end near the exact optimum."""
+    size = np.abs(problem.objective.residual(problem.loss, problem.predict(theta)))
+    return SHARPEST_OF_LANES / (float(np.average(size, weights=problem.weights)) + RESOLUTION)
+
+
+def _sharpen(problem: Problem, solution: Solution) -> Solution:
+    """The solution with the best smoothed optima taken to the exact ones at the corners, all lanes of each together."""
+    exact, smooth = Exact(problem), solution.value.copy()
+    solution.value[:] = [exact.value(theta) if np.isfinite(v) else np.inf for theta, v in zip(solution.theta, smooth)]
+    left = np.argsort(np.where(np.isfinite(smooth), smooth, np.inf), kind="stable")
+    most = HOPELESS * smooth[left[0]]
+    for _ in range(FINISHED):
+        if not len(left) or not smooth[left[0]] <= most:
+            break
+        together = left[smooth[left] <= smooth[left[0]] * (1 + SAME_VALUE)]
+        corner = exact.descend(solution.theta[left[0]])
+        gone = _vanished(problem, problem.ties.T @ corner.majoriser @ problem.ties) & problem.positive
+        if gone.any():
+            corner = min(corner, exact.descend(corner.theta - np.where(gone, BURIED, 0.0)), key=lambda end: end.value)
+        for kept, values in zip((solution.theta, solution.value, *solution[4:]), corner):
+            kept[together] = values
+        solution.status[left[0]] = CONVERGED
+        left = left[len(together) :]
     return solution
 
 

@@ -83,7 +83,7 @@ def _power_law_model(law: type[Law], log: bool) -> tuple[Callable, Callable, Cal
     pairs = [(k, j) for k in range(len(kinds)) for j in range(k, len(kinds))]
     across = [(kinds[k], None if k == j else kinds[j]) for k, j in pairs]
     units = _probe(law)
-    amplitude = np.array([_amplitude(term, names) for term in units])
+    amplitude = np.array([amplitude_of(term, names) for term in units])
     to_gradient = _gradient_spots(kinds, names)
     to_bent = _hessian_spots([(kind, None) for kind in kinds], names)
     to_outer = _hessian_spots(across, names)
@@ -167,7 +167,7 @@ def _power_law_model(law: type[Law], log: bool) -> tuple[Callable, Callable, Cal
     return model, predict, retract
 
 
-def _amplitude(term: dict[str, Any], names: tuple[str, ...]) -> list[float]:
+def amplitude_of(term: dict[str, Any], names: tuple[str, ...]) -> list[float]:
     """[P]: 1 at the coefficient that multiplies the whole term, the first whose factor is the number 1."""
     which = next((name for name, factor in term.items() if np.ndim(factor) == 0 and factor == 1.0), None)
     return [float(name == which) for name in names]

@@ -48,7 +48,7 @@ SMOOTH_ENOUGH, SHARPEN = 1e-3, 10.0
 #: Compiling costs more than fitting: the passes left out halve it and change no timing that we could measure.
 COMPILE = {"xla_llvm_disable_expensive_passes": True}
 #: Doubles in flight a column of a lane: keeps a lane batch in the cache, and the memory of any fit bounded.
-ELEMENTS = 32768
+ELEMENTS = 16384
 
 
 @contextmanager
@@ -114,12 +114,13 @@ def minimise(
     smooth: bool = True,
     tolerance: float = 1e-9,
     iterations: int = 200,
+    sharp: float = SHARP,
 ) -> Solution:
     """The minimum that each start [S, P] (fitted coordinates) leads to, summed objective.
 
     `weights` [S, R], `loss` [S, R] and `free` [S, P] give a lane its own resample, its own losses, its own pins.
     `smooth` begins each lane with a smoother objective, for starts that are far away. A lane has converged when a
-    Newton step promises less than tolerance^2 of the objective.
+    Newton step promises less than tolerance^2 of the objective. `sharp` is the slope that stands for an infinite one.
     """
     S, R = len(starts), len(problem.loss)
     if S == 0:
@@ -130,7 +131,7 @@ def minimise(
     mass = problem.weights if weights is None else weights
     mask = np.broadcast_to(problem.free if free is None else free & problem.free, starts.shape)
     starts = problem.constrain(np.array(starts, np.float64))
-    shared = _shared(problem, pad, tolerance)
+    shared = common_data(problem, pad, tolerance, sharp)
 
     def rows(table: np.ndarray, index: np.ndarray) -> np.ndarray:
         return np.broadcast_to(table, (lanes, R)) if table.ndim == 1 else table[index]
@@ -221,7 +222,8 @@ def _look(advance: Callable, load: Callable, slope: float, ended: Solution, lane
             kept[index] = np.asarray(values)
 
 
-def _shared(problem: Problem, pad: np.ndarray, tolerance: float) -> Data:
+def common_data(problem: Problem, pad: np.ndarray, tolerance: float, sharp: float = SHARP) -> Data:
+    """What all lanes of a problem share; `target`, `weights` and `free` are each lane's own."""
     names, objective = problem.law.names(), problem.objective
     mean, weight = np.zeros((2, len(names)))
     for name, (centre, error) in problem.prior.items():
@@ -240,7 +242,7 @@ def _shared(problem: Problem, pad: np.ndarray, tolerance: float) -> Data:
         prior_weight=weight[None],
         psi_low=np.float64(objective.low),
         psi_high=np.float64(objective.high),
-        slope=np.float64(SHARP if objective.has_corner else objective.slope),
+        slope=np.float64(sharp if objective.has_corner else objective.slope),
         tolerance=np.float64(tolerance),
     )
 
