@@ -35,7 +35,7 @@ from scipy.stats import beta
 
 from scaling.fitting.fit import fit, pose
 from scaling.fitting.laws import Chinchilla
-from scaling.fitting.objective import LogHuber, LogSquared
+from scaling.fitting.objective import LogHuber, LogSquared, Objective
 from scaling.fitting.solve import STATUS, Problem, minimise, propose, solve
 from scaling.fitting.uncertainty import refit, resample, widening
 from scaling.runs import Runs
@@ -189,42 +189,63 @@ def designs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def coverage(args: argparse.Namespace) -> dict[str, Any]:
     """How often the 90% bootstrap interval of a covers the truth: planted laws by design and objective, log-normal noise of 1%.
 
-    All laws of a design are fitted in one batch, each from eight starts and from the truth; 400 resamples each. `unwidened`
-    is the same without the small-sample factor of `uncertainty.widen`.
+    Laws are fitted a hundred in a batch, each from eight starts and from the truth; 400 resamples each. `unwidened` is the
+    same without the small-sample factor of `uncertainty.widen`. With --log FILE every batch is kept there, and a measurement
+    that was stopped goes on.
     """
-    report = {}
+    log, report = Path(args.log) if args.log else None, {}
+    kept = [json.loads(line) for line in log.read_text().splitlines()] if log and log.exists() else []
     for (name, (N, D)), kind in itertools.product(designs().items(), (LogSquared(), LogHuber(1e-3))):
-        rng, columns, R = np.random.default_rng(0), {"N": N, "D": D}, len(N)
-        laws = [
-            Chinchilla(
-                rng.uniform(1.2, 2.2),
-                10 ** rng.uniform(2.2, 3),
-                10 ** rng.uniform(2.2, 3.3),
-                *rng.uniform(0.28, 0.4, 2),
-            )
-            for _ in range(args.laws)
-        ]
-        loss = np.stack([law.loss(N, D) for law in laws]) * np.exp(0.01 * rng.normal(size=(args.laws, R)))
-        problem = Problem(Chinchilla, kind, columns, loss[0], np.ones(R))
-        truth = problem.to_fitted(np.array([list(law.params.values()) for law in laws]))
-        starts = [np.r_[propose(replace(problem, loss=row), 8), t[None]] for row, t in zip(loss, truth)]
-        which = np.repeat(np.arange(args.laws), list(map(len, starts)))
-        found = minimise(problem, np.concatenate(starts), loss=loss[which])
-        best = np.array([np.flatnonzero(which == k)[np.nanargmin(found.value[which == k])] for k in range(args.laws)])
-        theta, resamples = found.theta[best], 400
-        again = np.repeat(np.arange(args.laws), resamples)
-        counts = resample(np.arange(R), args.laws * resamples, 0)
-        draws = minimise(problem, theta[again], weights=counts, loss=loss[again], smooth=False).theta
-        row = {"laws": args.laws, "runs": R, "resamples": resamples}
-        for how, factor in (("covered", widening(problem, R)), ("unwidened", 1.0)):
-            spread = theta[again] + factor * (draws - theta[again])
-            a = (spread[:, 4] / (spread[:, 3] + spread[:, 4])).reshape(args.laws, resamples)
-            low, high = np.quantile(a, [0.05, 0.95], axis=1)
-            hits = np.array([ends[0] <= law.exponents[0] <= ends[1] for law, ends in zip(laws, zip(low, high))])
-            row |= {how: float(hits.mean()), f"{how}_binomial_95": binomial(int(hits.sum()), args.laws)}
-        report[f"{name}, {kind.name}"] = row
-        print(name, kind.name, row, file=sys.stderr, flush=True)
+        what = f"{name}, {kind.name}"
+        batches = [row for row in kept if row["what"] == what]
+        laws, loss = planted(args.laws, N, D)
+        for first in range(sum(row["laws"] for row in batches), args.laws, 100):
+            each = slice(first, min(first + 100, args.laws))
+            batches.append({"what": what, **covered(laws[each], loss[each], N, D, kind, seed=first)})
+            if log:
+                with log.open("a") as file:
+                    file.write(json.dumps(batches[-1]) + "\n")
+        of = sum(row["laws"] for row in batches)
+        report[what] = {"laws": of, "runs": len(N), "resamples": 400}
+        for how in ("covered", "unwidened"):
+            hits = sum(row[how] for row in batches)
+            report[what] |= {how: hits / of, f"{how}_binomial_95": binomial(hits, of)}
+        print(what, report[what], file=sys.stderr, flush=True)
     return report
+
+
+def planted(count: int, N: np.ndarray, D: np.ndarray) -> tuple[list[Chinchilla], np.ndarray]:
+    """Laws drawn at random, and their losses [count, R] with noise of 1%."""
+    rng = np.random.default_rng(0)
+    draw = rng.uniform
+    laws = [
+        Chinchilla(draw(1.2, 2.2), 10 ** draw(2.2, 3), 10 ** draw(2.2, 3.3), *draw(0.28, 0.4, 2)) for _ in range(count)
+    ]
+    return laws, np.stack([law.loss(N, D) for law in laws]) * np.exp(0.01 * rng.normal(size=(count, len(N))))
+
+
+def covered(
+    laws: list[Chinchilla], loss: np.ndarray, N: np.ndarray, D: np.ndarray, kind: Objective, seed: int
+) -> dict[str, int]:
+    """Of how many laws the interval covers a, with the small-sample factor and without."""
+    R, resamples = len(N), 400
+    problem = Problem(Chinchilla, kind, {"N": N, "D": D}, loss[0], np.ones(R))
+    truth = problem.to_fitted(np.array([list(law.params.values()) for law in laws]))
+    starts = [np.r_[propose(replace(problem, loss=row), 8), t[None]] for row, t in zip(loss, truth)]
+    which = np.repeat(np.arange(len(laws)), list(map(len, starts)))
+    found = minimise(problem, np.concatenate(starts), loss=loss[which])
+    best = np.array([np.flatnonzero(which == k)[np.nanargmin(found.value[which == k])] for k in range(len(laws))])
+    theta, again = found.theta[best], np.repeat(np.arange(len(laws)), resamples)
+    counts = resample(np.arange(R), len(again), seed)
+    draws = minimise(problem, theta[again], weights=counts, loss=loss[again], smooth=False).theta
+    hits = {"laws": len(laws)}
+    for how, factor in (("covered", widening(problem, R)), ("unwidened", 1.0)):
+        spread = theta[again] + factor * (draws - theta[again])
+        a = (spread[:, 4] / (spread[:, 3] + spread[:, 4])).reshape(len(laws), resamples)
+        low, high = np.quantile(a, [0.05, 0.95], axis=1)
+        truths = np.array([law.exponents[0] for law in laws])
+        hits[how] = int(np.sum((low <= truths) & (truths <= high)))
+    return hits
 
 
 def binomial(hits: int, of: int) -> list[float]:
@@ -239,6 +260,7 @@ def main() -> None:
     parser.add_argument("--data", default=os.environ.get("SCALING_DATA", "../shared/data"))
     parser.add_argument("--peer", help="a Python with the package chinchilla")
     parser.add_argument("--laws", type=int, default=1000)
+    parser.add_argument("--log", help="where `coverage` keeps its batches")
     args = parser.parse_args()
     measure = {"speed": speed, "memory": memory, "coverage": coverage}[args.what]
     warnings.simplefilter("ignore")
