@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ def show(found: Fit) -> None:
     console = _console()
     kind = type(found.law)
     console.print(f"[bold]{kind.name}[/]  {(kind.__doc__ or '').strip().splitlines()[0]}", markup=True)
-    console.print(f"{found.n} runs of {found.source}, digest {found.digest}\n", markup=False)
-    console.print(_coefficients(found))
+    console.print(f"{found.n} runs of {found.source}, digest {found.digest}", markup=False)
+    _put(console, _coefficients(found))
     if found.answers:
-        console.print(_answers(found))
+        _put(console, _answers(found))
     for planned, profile in itertools.zip_longest(found.planned, found.profiles.get("planned", ()), fillvalue={}):
         mean, new = (_range(planned.get(key, [])) for key in ("mean_law", "new_run"))
         console.print(
@@ -42,7 +42,8 @@ def show(found: Fit) -> None:
     console.print(f"units        {found.units}", markup=False)
     if found.noise:
         seed = f"; between repeats {found.noise.seed:.2%}" if found.noise.seed is not None else ""
-        console.print(f"scatter      {found.noise.residual:.2%} of the loss around the law{seed}", markup=False)
+        fits = f", lack of fit p = {found.noise.lack_of_fit:.2g}" if found.noise.lack_of_fit is not None else ""
+        console.print(f"scatter      {found.noise.residual:.2%} of the loss around the law{seed}{fits}", markup=False)
     _print_certificate(console, found)
     for warned in found.warnings:
         console.print(f"[yellow]warning[/]      {warned.name}: ", end="")
@@ -54,7 +55,8 @@ def _print_other_answers(console: Any, found: Fit) -> None:
     if not found.answers:
         return
     at = len(found.answers) // 2
-    rows = [("all runs", found.law.name, found.answers[at], f"{found.n} runs")]
+    own = next((f"; {_verdict(each)}" for each in found.rivals if each["fitted"]), "")
+    rows = [("all runs", found.law.name, found.answers[at], f"{found.n} runs{own}")]
     rows += [
         (each["what"], found.law.name, each["answers"][at], f"{each['n']} runs")
         for each in found.windows
@@ -64,12 +66,12 @@ def _print_other_answers(console: Any, found: Fit) -> None:
     rows += [("all runs", each["law"], each["answers"][at], _verdict(each)) for each in rivals]
     if len(rows) < 2:
         return
-    table = _table(f"at C = {found.answers[at]['C']:.4g}", "law", "N", "D/N", "loss", "")
+    table = _table(f"at C = {found.answers[at]['C']:.4g}", "law", "N", "D/N", "loss", " ", words=("law", " "))
     for what, law, answer, note in rows:
         table.add_row(
             what, law, f"{answer['N']:.4g}", f"{answer['tokens_per_parameter']:.4g}", f"{answer['loss']:.4g}", note
         )
-    console.print(table)
+    _put(console, table)
 
 
 def _verdict(rival: Mapping[str, Any]) -> str:
@@ -104,14 +106,22 @@ def _range(ends: list[float]) -> str:
     return f"{ends[0]:.5g} to {ends[1]:.5g}" if ends else "-"
 
 
-def _table(*headings: str) -> Any:
+def _table(*headings: str, words: Sequence[str] = ()) -> Any:
+    """An empty table; its first column and those of words are left, the numbers right."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
     for index, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if index == 0 or heading in words else "right", no_wrap=True)
     return table
+
+
+def _put(console: Any, table: Any) -> None:
+    """A table after an empty line, which only those with a box bring themselves."""
+    if table.box is None:
+        console.print()
+    console.print(table)
 
 
 def _coefficients(found: Fit) -> Any:
@@ -162,7 +172,7 @@ def show_beside(found: Fit, frontier: Frontier | None) -> None:
     console = _console()
     mean = "" if found.exponents is None else f", the law {found.exponents[0]:.3f}"
     console.print(f"\nApproach 2 beside: N* ~ C^{frontier.a:.3f}{mean}", markup=False)
-    table = _table("budget", "N* by parabola", "its loss", "law there", "left out")
+    table = _table("budget", "N* by parabola", "its loss", "law there", "left out", words=("left out",))
     for vertex in frontier.vertices:
         if vertex.N is None or vertex.D is None or vertex.loss is None:
             table.add_row(f"{vertex.C:.3g}", "", "", "", vertex.left_out or "")

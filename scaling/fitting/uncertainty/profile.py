@@ -155,8 +155,7 @@ class _Held:
 
     def minimise(self, theta: np.ndarray, iterations: int = 30) -> tuple[np.ndarray, np.ndarray]:
         """(objective [L], whether the constraint is met [L])."""
-        problem, free = self.problem, self.problem.free
-        ties, eye = problem.ties, np.diag((~free).astype(float))
+        problem, free, ties = self.problem, self.problem.free, self.problem.ties
         base, step, merit = theta.copy(), np.zeros_like(theta), np.full(len(theta), np.inf)
         force, share = np.zeros(len(theta)), np.ones(len(theta))
         value, miss = np.full(len(theta), np.inf), np.full(len(theta), np.nan)
@@ -168,28 +167,30 @@ class _Held:
             good &= F + force * np.abs(off) <= merit + 1e-12 * np.abs(F)
             share = np.where(good, 1.0, share / 4)
             base[good], value[good], miss[good] = trial[good], F[good], off[good]
-            for i in np.flatnonzero(good):
-                g = np.where(free, ties.T @ gradient[i], 0.0)
-                B = self._curvature(ties.T @ H[i] @ ties, ties.T @ M[i] @ ties, free) + eye
-                down, along = np.linalg.solve(B, np.stack([g, slope[i]], -1)).T
-                pull = (off[i] - slope[i] @ down) / (slope[i] @ along)
-                step[i] = ties @ np.where(free, -down - pull * along, 0.0)
-                step[i] /= max(1.0, float(np.abs(step[i]).max()) / 2.0)
-                force[i] = max(force[i], 2 * abs(pull))
-                merit[i] = F[i] + force[i] * abs(off[i])
+            g = np.where(free, gradient[good] @ ties, 0.0)
+            B = self._curvature(ties.T @ H[good] @ ties, ties.T @ M[good] @ ties)
+            down, along = np.moveaxis(np.linalg.solve(B, np.stack([g, slope[good]], -1)), -1, 0)
+            steep = np.sum(slope[good] * along, -1)
+            pull = (off[good] - np.sum(slope[good] * down, -1)) / steep
+            move = np.where(free, -down - pull[:, None] * along, 0.0) @ ties.T
+            step[good] = move / np.maximum(1.0, np.abs(move).max(-1, keepdims=True) / 2.0)
+            force[good] = np.maximum(force[good], 2 * np.abs(pull))
+            merit[good] = F[good] + force[good] * np.abs(off[good])
             if np.abs(share[:, None] * step).max() < 1e-6:
                 break
         return value, np.abs(miss) <= 1e-4 * (np.abs(self.value) + 1e-3)
 
-    @staticmethod
-    def _curvature(H: np.ndarray, M: np.ndarray, free: np.ndarray) -> np.ndarray:
-        """The Hessian over the free coefficients where it is positive definite, the majoriser where it is not."""
-        both = np.outer(free, free)
-        ridge = np.diag(1e-12 * np.diag(M) * free + 1e-300)
+    def _curvature(self, H: np.ndarray, M: np.ndarray) -> np.ndarray:
+        """Hessians [L, P, P] over the free coefficients where they are positive definite, majorisers where they are not."""
+        free = self.problem.free
+        both, held = np.outer(free, free), np.diag((~free).astype(float))
         H, M = H * both, M * both
-        size = 1 / np.sqrt(np.maximum(np.diag(M), 1e-300))
-        least = np.linalg.eigvalsh((H * np.outer(size, size))[np.ix_(free, free)])[0]
-        return (H if least > 1e-8 else M) + ridge
+        width = np.einsum("lpp->lp", M)
+        size = 1 / np.sqrt(np.maximum(width, 1e-300))
+        within = np.ix_(range(len(H)), np.flatnonzero(free), np.flatnonzero(free))
+        least = np.linalg.eigvalsh((H * size[:, :, None] * size[:, None, :])[within])[:, 0]
+        ridge = (1e-12 * width * free + 1e-300)[:, :, None] * np.eye(len(free))
+        return np.where((least > 1e-8)[:, None, None], H, M) + ridge + held
 
 
 def profile_answers(

@@ -53,32 +53,29 @@ def shifts(problem: Problem, theta: np.ndarray, found: Sequence[Window], counts:
 
     Whole and window are refitted to the same resamples, so that the window's own uncertainty counts, and the runs that both
     share count once. The p value is for the worst of all windows, since the worst is what one looks at: some window is off by
-    1.6 standard errors in every other table whose law holds.
+    1.6 standard errors in every other table whose law holds. Windows of less than LEAST_SHARE of the runs are left as they are.
     """
-    if not found or not hasattr(problem.law, "exponents"):
+    wide = [window for window in found if window.n >= LEAST_SHARE * len(problem.loss)]
+    if not wide or not hasattr(problem.law, "exponents"):
         return tuple(found)
-    masks = [np.ones(len(problem.loss), bool), *(window.kept for window in found)]
+    masks = [np.ones(len(problem.loss), bool), *(window.kept for window in wide)]
     draws = refit(problem, theta, np.concatenate([counts * mask for mask in masks]))
     a = np.split(np.broadcast_to(problem.law(*draws.T).exponents[0], len(draws)), len(masks))  # type: ignore[attr-defined]
     whole = problem.law(*problem.to_natural(theta)).exponents[0]  # type: ignore[attr-defined]
-    shift = np.array([window.law.exponents[0] for window in found]) - whole  # type: ignore[attr-defined]
     drawn = np.stack(a[1:]) - a[0]
-    errors = np.array([_spread(problem, part, window.n) for part, window in zip(drawn, found)])
-    wide = np.array([window.n >= LEAST_SHARE * len(problem.loss) for window in found]) & (errors > 0)
-    if not wide.any():
-        return tuple(replace(window, a_shift_se=float(error)) for window, error in zip(found, errors))
-    largest = np.nanmax(
-        np.abs(drawn - np.nanmean(drawn, 1, keepdims=True))[wide] / np.nanstd(drawn[wide], 1)[:, None], 0
-    )
-    chance = [float(np.mean(largest >= abs(s / e))) if ok else None for s, e, ok in zip(shift, errors, wide)]
-    return tuple(
-        replace(window, a_shift_se=float(error), a_shift_p=p) for window, error, p in zip(found, errors, chance)
-    )
-
-
-def _spread(problem: Problem, drawn: np.ndarray, runs: int) -> float:
-    """Standard deviation of draws, widened for the coefficients that a window of so many runs has to give."""
-    return float(np.nanstd(drawn)) * float(np.sqrt((runs - 1) / max(runs - int(problem.free.sum()), 1)))
+    spread = np.nanstd(drawn, 1)
+    if not (spread > 0).all():  # a is pinned or tied
+        return tuple(found)
+    largest = np.nanmax(np.abs(drawn - np.nanmean(drawn, 1, keepdims=True)) / spread[:, None], 0)
+    known = {}
+    for window, error in zip(wide, spread):
+        freedom = max(window.n - int(problem.free.sum()), 1)
+        error *= np.sqrt((window.n - 1) / freedom)  # as all draws are widened for the coefficients that were fitted
+        shift = window.law.exponents[0] - whole  # type: ignore[attr-defined]
+        known[window.what] = replace(
+            window, a_shift_se=float(error), a_shift_p=float(np.mean(largest >= abs(shift / error)))
+        )
+    return tuple(known.get(window.what, window) for window in found)
 
 
 def leave_out(problem: Problem, theta: np.ndarray, kept: np.ndarray) -> list[Law]:
