@@ -6,6 +6,7 @@
 import io
 import itertools
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread, imsave
 
+from scaling.cli import plot
 from scaling.fitting import isoflop
 from scaling.fitting.compare import Comparison, Contender, Fold, Prediction
 from scaling.fitting.objective import LogHuber
 from scaling.fitting.uncertainty import Profile
 from scaling.planning.design import Cell, Design, Target, check
 from scaling.reporting import figures
+from scaling.reporting.figures.kinds import KINDS
 from scaling.reporting.frontiers import USUAL
 from scaling.runs import Runs
 from scaling.shape import Shape
@@ -301,6 +304,11 @@ def main() -> None:
         (REFERENCES / f"{kind}-{n}.png").write_bytes(buffer.getvalue())
         if look := os.environ.get("LOOK"):
             figures.save(figure, Path(look) / f"{kind}-{n}.png")
+
+
+def test_the_manual_page_names_every_kind():
+    said = re.findall(r"^  ([a-z, -]+?)  +\S", plot.__doc__ or "", re.MULTILINE)
+    assert {name for line in said for name in line.split(", ")} == set(KINDS)
 
 
 if __name__ == "__main__":

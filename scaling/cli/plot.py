@@ -1,4 +1,22 @@
-"""Draw one figure of a table of runs, or of a fitted law, into a .png, .pdf or .svg."""
+"""Draw one figure of a table of runs, or of a fitted law, into a .png, .pdf or .svg.
+
+KIND, of the runs alone or with a law beside:
+  isoflop          loss against N at each budget, vertices, the law's own curve
+  power-laws       N*, D* and D/N against C, with bootstrap bands and published laws
+  training-curves  loss against compute so far, with Approach 1's envelope
+  comparison       laws on held-out compute
+  pareto           loss against FLOPs, hours, dollars, kWh, kg CO2e
+  valleys          loss against the learning rate, one valley a size
+KIND, of a FIT:
+  surface          the law's loss over N and D, the runs, the efficient frontier
+  residuals        observed over predicted loss against N, D, C
+  corner, answers  the bootstrap's coefficients; its N*, D*, loss and exponent
+  profiles         profile likelihoods
+  flatness         which sizes lose next to nothing at a budget
+  being-off        what a size k times the best costs
+  design           where the runs lie, which to train next, what they can tell
+  floor            fitted E less the known floor of a planted corpus
+"""
 
 from __future__ import annotations
 
@@ -23,7 +41,7 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `scaling plot`."""
-    parser.add_argument("kind", metavar="KIND", help="which figure; an unknown name lists them all")
+    parser.add_argument("kind", metavar="KIND", help="which figure: one of those above")
     _runs.add_options(parser)
     parser.add_argument("fit", metavar="FIT", type=Path, nargs="?", help="a fit's JSON; most figures need one")
     parser.add_argument(
