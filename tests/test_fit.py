@@ -226,6 +226,39 @@ def test_command_line(runs, tmp_path, capsys, monkeypatch):
     assert "table changed" in capsys.readouterr().err
 
 
+def test_standard_errors_weigh_only_where_asked(runs, tmp_path, capsys, monkeypatch):
+    """A run with a tiny standard error that lies off the law: it pulls only where the errors are said to be independent."""
+    monkeypatch.chdir(tmp_path)
+    frame = runs.table[["id", "N", "D", "loss"]].assign(loss_se=0.01)
+    frame.loc[5, ["loss", "loss_se"]] = [frame.loc[5, "loss"] * 1.1, 1e-5]
+    frame.to_csv("se.csv", index=False)
+    words = [
+        "fit",
+        "se.csv",
+        "--objective",
+        "log-squared",
+        "--resamples",
+        "0",
+        "--starts",
+        "16",
+        "--no-rivals",
+        "--json",
+    ]
+    off = []
+    for more in ([], ["--weigh-by-se"]):
+        assert main([*words, *more, "-o", f"fit{len(more)}.json"]) == 0
+        law = Fit.read(f"fit{len(more)}.json").law
+        off.append(abs(float(law.loss(frame.N[5], frame.D[5])) / frame.loss[5] - 1))
+        assert json.loads(capsys.readouterr().out)["settings"]["weighted"] == bool(more)
+    assert off[0] > 0.05
+    assert off[1] < 1e-3
+    assert main(["fit", "--from", "fit1.json", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["same"]
+    frame.drop(columns="loss_se").to_csv("se.csv", index=False)
+    assert main([*words, "--weigh-by-se"]) == 2
+    assert "no column loss_se" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "match"),
     [

@@ -145,6 +145,21 @@ class Runs:
         """Weights of the runs, [R], where the table gives them."""
         return self._optional("weight")
 
+    def weighed(self, relative: bool = True) -> Runs:
+        """The same runs weighed by their standard errors: 1 / loss_se^2, or (loss / loss_se)^2 where `relative`, mean 1.
+
+        For runs whose errors are independent. Runs of one sweep share their held-out tokens and so that error, which then says
+        nothing of which run to believe. Raises ValueError where a run has no standard error, or has weights already.
+        """
+        if self.loss_se is None:
+            raise ValueError(
+                f"{self.source}: no column loss_se with a standard error in every row to weigh the runs by."
+            )
+        if self.weight is not None:
+            raise ValueError(f"{self.source}: the runs have weights and are to be weighed by loss_se; leave one out.")
+        weight = (self.loss / self.loss_se if relative else 1 / self.loss_se) ** 2
+        return replace(self, table=self.table.assign(weight=weight / weight.mean()))
+
     def _optional(self, name: str) -> np.ndarray | None:
         if not _has(self.table, name):
             return None

@@ -37,6 +37,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--delta", type=float, help="where Huber turns from square to linear (log-huber 1e-3, huber 1e-2 nats)"
     )
     what.add_argument("--weight", type=float, help="asymmetric: how much more a law above the run counts (default 10)")
+    what.add_argument(
+        "--weigh-by-se",
+        action="store_true",
+        help="weigh runs by their loss_se, where these errors are independent; runs of one sweep share their held-out tokens",
+    )
     what.add_argument("--reduction", choices=("sum", "mean"), default="sum", help="over runs (default sum)")
     known = parser.add_argument_group("what is known beforehand; several separated by commas")
     known.add_argument("--pin", action="append", metavar="E=1.69", help="hold a coefficient still")

@@ -54,7 +54,7 @@ def _read(there: Fit) -> Runs:
     from scaling.runs import Runs
 
     reading = there.settings.get("read", {})
-    return Runs.read(
+    runs = Runs.read(
         reading.get("runs", there.source),
         _runs.pairs(reading.get("columns"), "--columns"),
         count=reading.get("count"),
@@ -63,6 +63,7 @@ def _read(there: Fit) -> Runs:
         checkpoints=reading.get("checkpoints", "end"),
         join=reading.get("join"),
     )
+    return runs.weighed(relative=there.objective.log) if reading.get("weigh_by_se") else runs
 
 
 def _difference(new: Any, old: Any) -> float:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scaling.runs import Runs
 
 #: Options that say how a table was read: kept with the fit, so that it can be made again.
-_READING = ("runs", "columns", "units", "count", "flops_as", "checkpoints", "join")
+_READING = ("runs", "columns", "units", "count", "flops_as", "checkpoints", "join", "weigh_by_se")
 
 
 def anew(args: argparse.Namespace) -> None:
@@ -25,6 +25,8 @@ def anew(args: argparse.Namespace) -> None:
     from scaling.cli.fit.shown import show, show_beside
 
     runs = _runs.read(args)
+    if args.weigh_by_se:
+        runs = runs.weighed(relative=_objective(args).log)
     found = _found(runs, args)
     path = Path(args.output) if args.output else Path("fits") / f"{Path(args.runs).resolve().stem}-{args.law}.json"
     _refuse_other(path, found, args.force)
@@ -85,7 +87,7 @@ def _found(runs: Runs, args: argparse.Namespace) -> Fit:
         rivals=_rivals(runs, args, Candidate(LAWS[args.law], **limits)),
         **limits,
     )
-    reading = {name: getattr(args, name) for name in _READING if getattr(args, name, None) is not None}
+    reading = {name: getattr(args, name) for name in _READING if getattr(args, name, None) not in (None, False)}
     return replace(found, settings={**found.settings, "read": reading})
 
 
