@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     corpus = Corpus.of(args.corpus)
     wide, batches, many, packs = WIDE, BATCHES, MANY, PACKS
     if args.smoke:
-        wide, batches, many, packs, args.seconds = ((2, 32, 16, 32),), (64, 128), (2e4,), (2,), 0.05
+        wide, batches, many, packs, args.seconds = ((1, 16, 16, 16),), (32, 64), (6e3,), (2,), 0.05
     found: dict[str, Any] = {**cost.machine(), "backend": jax.default_backend()}
     if args.only != "many":
         found["wide"] = [wide_row(*each, batches, corpus, args.seconds) for each in wide]

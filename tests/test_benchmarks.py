@@ -16,11 +16,12 @@ def benchmark():
     return module
 
 
+@pytest.mark.slow
 def test_the_accelerators_benchmark_runs_here_and_measures_both(benchmark, text_folder, capsys):
     benchmark.main(["--smoke", "--corpus", str(text_folder)])
     said = json.loads(capsys.readouterr().out)
     (wide,), (many,) = said["wide"], said["many"]
-    assert set(wide["batches"]) == {"64", "128"}
+    assert set(wide["batches"]) == {"32", "64"}
     assert all(each["flops_per_second"] > 0 for each in wide["batches"].values())
     assert wide["best_share_of_peak"] is None  # nobody publishes a processor's
     assert set(many["packs"]["2"]) == {"vmap", "map"}

@@ -1,6 +1,8 @@
 """The record on disk and the table in memory: every reader, every unit, every bad table."""
 
+import errno
 import json
+import os
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ import pandas as pd
 import pytest
 
 from scaling.grid import Grid
-from scaling.runs import Run, Runs, record_paths, to_json
+from scaling.runs import Run, Runs, record_paths, to_json, write_whole
 from scaling.runs.table import COLUMNS
 
 N = np.array([1e6, 2e6, 4e6, 8e6])
@@ -483,3 +485,13 @@ def test_ten_thousand_rows_read_in_little_memory(tmp_path):
     assert len(Runs.read(path)) == 10_000
     assert tracemalloc.get_traced_memory()[1] < 60e6
     tracemalloc.stop()
+
+
+def test_a_file_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_whole(path, "old")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        write_whole(path, "new")
+    assert raised.value.filename == str(path)
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["old"]

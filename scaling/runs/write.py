@@ -11,7 +11,10 @@ from typing import Any
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part: write, fsync, rename."""
+    """Write a file so that a reader sees the old content or the new, never a part: write, fsync, rename.
+
+    Raises OSError that names the file, where it cannot be written; nothing is left behind.
+    """
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
@@ -24,8 +27,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
         os.umask(umask)
         os.chmod(partial, 0o666 & ~umask)
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         Path(partial).unlink(missing_ok=True)
+        if isinstance(error, OSError) and not error.filename:  # a write that fails does not say of what
+            error.filename = str(path)
         raise
 
 
