@@ -52,8 +52,8 @@ def shifts(problem: Problem, theta: np.ndarray, found: Sequence[Window], counts:
     """The windows with how far noise moves a of each, against the whole fit, over the resamples `counts` [S, R].
 
     Whole and window are refitted to the same resamples, so that the window's own uncertainty counts, and the runs that both
-    share count once. The p value is for the worst of all windows, since the worst is what one looks at: some window is off by
-    1.6 standard errors in every other table whose law holds. Windows of less than LEAST_SHARE of the runs are left as they are.
+    share count once. The p value is for the worst of all windows, since the worst is what one looks at. Windows
+    of less than LEAST_SHARE of the runs are left as they are.
     """
     wide = [window for window in found if window.n >= LEAST_SHARE * len(problem.loss)]
     if not wide or not hasattr(problem.law, "exponents"):
