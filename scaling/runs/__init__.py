@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaling.runs.record import SCHEMA as SCHEMA
 from scaling.runs.record import Run as Run
+from scaling.runs.record import record_names as record_names
 from scaling.runs.record import record_paths as record_paths
 from scaling.runs.write import cache_folder as cache_folder
 from scaling.runs.write import to_json as to_json

@@ -128,11 +128,11 @@ def record_paths(folder: str | Path) -> list[Path]:
     """The paths of the run records in a folder, sorted: files named by a run's id, there or in an autopilot's rounds."""
     folder = Path(folder)
     rounds = sorted(folder.glob("round-*"))
-    return [place / name for place in (folder, *rounds) for name in sorted(_names(place))]
+    return [place / name for place in (folder, *rounds) for name in sorted(record_names(place))]
 
 
-def _names(folder: Path) -> list[str]:
-    """The names of the files in a folder that are named by a run's id."""
+def record_names(folder: str | Path) -> list[str]:
+    """The names of the files in a folder that are named by a run's id, `<id>.json`; none where there is no such folder."""
     try:
         return [name for name in os.listdir(folder) if _NAMED.fullmatch(name)]
     except (FileNotFoundError, NotADirectoryError):

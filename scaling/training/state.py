@@ -23,6 +23,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from scaling.runs import record_names
+
 #: Folder inside a folder of runs for what is not a result: checkpoints, claims, failures.
 STATE = ".sweep"
 
@@ -42,11 +44,7 @@ class Lost(Exception):
 
 def recorded(folder: str | Path) -> set[str]:
     """The ids of the cells that have a record in the folder."""
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return set()
-    return {name[:16] for name in names if len(name) == 21 and name.endswith(".json")}
+    return {name.removesuffix(".json") for name in record_names(folder)}
 
 
 @dataclass(frozen=True)

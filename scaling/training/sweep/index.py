@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from scaling.runs import SCHEMA, Run, write_whole
+from scaling.runs import SCHEMA, Run, record_names, write_whole
 from scaling.training.state import STATE
 
 #: The fields that are kept; the others of a brief record are at their defaults, its spec is empty.
@@ -24,24 +24,17 @@ def glance(folder: Path) -> dict[str, Run]:
     """The records in a folder by id, with the fields of KEPT alone. Raises ValueError for a damaged or newer one."""
     path, found = folder / STATE / "index.json", {}
     kept = _read(path)
-    for entry in _entries(folder):
-        stat, id = entry.stat(), entry.name[:16]
+    for name in record_names(folder):
+        stat, id = os.stat(folder / name), name.removesuffix(".json")
         row = kept.get(id)
         if row is None or row[:2] != [stat.st_mtime_ns, stat.st_size]:
-            run = Run.read(entry.path)
+            run = Run.read(folder / name)
             row = [stat.st_mtime_ns, stat.st_size, [getattr(run, name) for name in KEPT]]
         found[id] = row
     if found != kept and path.parent.is_dir():
         with suppress(OSError):  # somebody else's folder: then it is read again the next time
             write_whole(path, json.dumps({"layout": [SCHEMA, *KEPT], "records": found}))
     return {id: Run(**dict(zip(KEPT, values)), spec={}) for id, (_, _, values) in found.items()}
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return [entry for entry in entries if len(entry.name) == 21 and entry.name.endswith(".json")]
 
 
 def _read(path: Path) -> dict[str, list[Any]]:
