@@ -94,8 +94,8 @@ def test_bootstrap_standard_errors_on_the_same_draws(epoch):
     B's standard error is 1293.0 where every refit is at its optimum. scipy's BFGS on the same draws stops short at its default
     tolerance: 1291.8 from the least-absolute-deviations point, 1288.1 from the optimum with numerical gradients; the published
     1288.97 lies among them. The published D/N, 10.1 to 29.4, is of other draws: over 24 seeds 4000 resamples give 10.09 +- .10
-    and 28.96 +- .23 (standard deviations), and seed 42 is 2 of them low. Neither least absolute deviations (9.67 to 29.80)
-    nor another quantile convention comes nearer.
+    and 28.96 +- .23 (standard deviations), and seed 42 is 2 of them low. Least absolute deviations (9.67 to 29.80) come no
+    nearer.
     """
     posed = problem(*epoch[0])
     theta, _, _ = solve(posed, 32)

@@ -21,7 +21,7 @@ STOP_SECONDS = 60.0
 #: A look at a large folder takes a while, and is then taken less often, but as often as this.
 MOST_POLL_SECONDS = 5.0
 
-#: Lets glibc (from 2.35) ask for large pages: on CPU a step at N = 3e6 takes 7% less time, to the same bits.
+#: Lets glibc (from 2.35) ask for large pages: 250 times fewer page faults a step at N = 3e6 on CPU, to the same bits.
 LARGE_PAGES = "glibc.malloc.hugetlb=1"
 
 #: Looks at the folder; the tasks in a new order, the first to be claimed first, where there is one.
