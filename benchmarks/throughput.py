@@ -5,8 +5,9 @@
 
 The model is the same on both sides: rotary positions, unit RMS norms, query-key norm with a gain a head, GELU,
 untied head, AdamW with gradient clipping, float32. Measured in two ways, since sweeps are made of many small runs: one
-process that may use every core, and one pinned process a core, added up. Each figure is the median of REPEATS
-timings of about SECONDS each, the contenders in turn. All of them, torch too, get the environment of a sweep's workers.
+process that may use every core, and one pinned process a core, added up. "scaling split" is one process whose batches are
+split over as many jax devices as there are cores. Each figure is the median of REPEATS timings of about SECONDS each, the
+contenders in turn. All of them, torch too, get the environment of a sweep's workers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 SIZES = ((2, 32, 1024), (4, 88, 2048), (6, 192, 4096))  # depth, width, batch in tokens: N about 4e4, 4e5, 3e6
 CONTEXT = 64
 REPEATS, SECONDS = 5, 1.0
-CONTENDERS = ("scaling", "torch", "torch compiled")
+CONTENDERS = ("scaling", "scaling split", "torch", "torch compiled")
 
 
 def scaling_step(depth: int, width: int, batch: int):
@@ -127,7 +128,7 @@ def measure(contender: str, depth: int, width: int, batch: int, core: int | None
         os.sched_setaffinity(0, {core})
     run = (
         scaling_step(depth, width, batch)
-        if contender == "scaling"
+        if contender.startswith("scaling")
         else torch_step(depth, width, batch, contender.endswith("compiled"))
     )
     run(3)
@@ -160,6 +161,7 @@ def contest(size: tuple[int, int, int], cores: list[int | None], pythons: dict[s
     """
     from scaling.training.executors.engine import worker_environment
 
+    split = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={os.cpu_count()}"}
     children = {
         name: [
             subprocess.Popen(
@@ -167,11 +169,12 @@ def contest(size: tuple[int, int, int], cores: list[int | None], pythons: dict[s
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env=worker_environment(),
+                env={**worker_environment(), **(split if name == "scaling split" else {})},
             )
             for core in cores
         ]
         for name in CONTENDERS
+        if cores == [None] or name != "scaling split"
     }
     for group in children.values():
         for child in group:
@@ -222,21 +225,22 @@ def main() -> None:
     print(
         f"{'N':>10} {'processes':>12} "
         + " ".join(f"{name:>16}" for name in CONTENDERS)
-        + "   ratio to the faster torch"
+        + "   the faster of ours to the faster torch"
     )
     for size in [SIZES[at] for at in args.sizes]:
         shape = Shape.of_width(size[0], size[1], context=CONTEXT)
         for label, cores in (("one", [None]), ("one a core", usable)):
             found = contest(size, cores, pythons)
             middle = {name: statistics.median(values) for name, values in found.items()}
-            ratio = middle["scaling"] / max(middle["torch"], middle["torch compiled"])
+            ours = max(speed for name, speed in middle.items() if name.startswith("scaling"))
+            ratio = ours / max(middle["torch"], middle["torch compiled"])
             limit = limits["all cores"] if label == "one" else limits["one core"] * len(usable)
-            share = middle["scaling"] * shape.flops_per_token / limit
+            share = ours * shape.flops_per_token / limit
             rows.append({
                 "N": shape.N, "depth": size[0], "width": size[1], "context": CONTEXT, "batch_tokens": size[2],
                 "processes": label, "tokens_per_second": found, "ratio": ratio, "share_of_matmul_rate": share,
             })  # fmt: skip
-            figures = " ".join(f"{middle[name]:>16,.0f}" for name in CONTENDERS)
+            figures = " ".join(f"{middle[name]:>16,.0f}" if name in middle else " " * 16 for name in CONTENDERS)
             print(
                 f"{shape.N:>10,} {label:>12} {figures}   {ratio:.2f}   ({share:.0%} of the matrix-product rate)",
                 flush=True,

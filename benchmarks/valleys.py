@@ -1,4 +1,5 @@
-"""The committed valleys, judged: `python benchmarks/valleys.py`. Prints Markdown tables and writes benchmarks/valleys.json.
+"""The committed valleys, judged: `python benchmarks/valleys.py`. Prints Markdown tables, writes benchmarks/valleys.json
+and draws docs/floor.png.
 
 Each folder runs/valleys-CORPUS holds seven sizes within a decade around the optimum of each budget, trained with the default
 recipe. Of each: the vertex of every budget's parabola, seed by seed, and whether it lies inside; what seeds make of the
@@ -19,6 +20,7 @@ from scaling.fitting.fit import Fit, fit
 from scaling.fitting.isoflop import Vertex, approach2
 from scaling.fitting.laws import Chinchilla
 from scaling.fitting.objective import LogSquared
+from scaling.reporting import figures
 from scaling.reporting.study import Study
 from scaling.runs import Runs, to_json, write_whole
 
@@ -32,6 +34,10 @@ def main() -> None:
         found[folder.name.removeprefix("valleys-")] = judged = judge(Runs.read(folder))
         show(folder.name, judged)
     write_whole(Path(__file__).with_suffix(".json"), to_json(found))
+    floors = {name: judged["floor"] for name, judged in found.items() if judged["floor"]}
+    drawn = [(f"{name}: {each['value']:.4f}", (each["E_above"], *each["interval_90"])) for name, each in floors.items()]
+    if drawn:
+        figures.save(figures.floor(drawn), ROOT / "docs" / "floor.png")
 
 
 def judge(runs: Runs) -> dict[str, Any]:

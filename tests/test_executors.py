@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from slurm import install
@@ -18,7 +20,7 @@ from scaling.runs import Run, record_paths
 from scaling.training import sweep as sweeps
 from scaling.training.executors import Local, Slurm
 from scaling.training.executors.engine import worker_environment
-from scaling.training.state import TRIES, Claims, Failures, Lost, gone, process
+from scaling.training.state import TRIES, Claims, Failures, Held, Lost, gone, process
 from scaling.training.worker import Queue
 
 
@@ -95,13 +97,13 @@ def test_failures_are_counted_and_forgotten(tmp_path):
     assert failures.of("task") == []
 
 
-def driver(grid: Grid, folder, processes: int = 1) -> subprocess.Popen:
+def driver(grid: Grid, folder, processes: int = 1, env: dict[str, str] | None = None) -> subprocess.Popen:
     """A driver in a process group of its own."""
     (folder.parent / "grid.toml").write_text(grid.toml())
     command = [sys.executable, "-m", "scaling", "sweep", str(folder.parent / "grid.toml"), "--out", str(folder)]
     command = [*command, "--devices", str(processes)]
     return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True, env=env
     )
 
 
@@ -125,6 +127,26 @@ def test_two_drivers_share_a_folder(grid, undisturbed, tmp_path):
     assert losses(tmp_path / "runs") == undisturbed
     state = tmp_path / "runs" / ".sweep"
     assert [*state.glob("claims/*"), *state.glob("failures/*"), *state.glob("queue-*")] == []  # nothing is left behind
+
+
+def first_claim(folder) -> Held:
+    """The first claim that a worker of the folder holds: a run has begun, and not yet ended."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        for held in Claims(folder).live().values():
+            return held
+        time.sleep(0.01)
+    raise AssertionError(f"{folder}: nobody has claimed anything")
+
+
+def test_clocks_that_disagree_by_a_day_cost_nothing(grid, undisturbed, tmp_path):
+    """Two drivers on one folder, one and its workers with the clock a day off: no lease is broken, no loss another."""
+    (tmp_path / "sitecustomize.py").write_text("import time\nplain = time.time\ntime.time = lambda: plain() - 1e5\n")
+    two = [driver(grid, tmp_path / "runs", env={**os.environ, **more}) for more in ({"PYTHONPATH": str(tmp_path)}, {})]
+    for each in two:
+        _, complaint = each.communicate(timeout=240)
+        assert each.returncode == 0, complaint
+    assert losses(tmp_path / "runs") == undisturbed
 
 
 def workers_of(folder) -> set[int]:
@@ -195,17 +217,20 @@ def test_an_option_that_sbatch_does_not_know_is_named(slurm, tmp_path):
 @pytest.mark.slow
 def test_a_slurm_job_at_its_time_limit_goes_on_in_the_queue(grid, undisturbed, slurm, tmp_path):
     """The real script, with a step that is warned as Slurm warns it: state kept, job put into the queue again, nothing failed."""
-    warned = []
 
-    def watch(status: sweeps.Status) -> None:
-        if not warned and Claims(status.folder).live():  # what it is at is told only every few seconds
-            warned.append(next(slurm.glob("*.step")))
-            os.killpg(int(warned[0].read_text()), signal.SIGUSR2)
+    def warn() -> Path:
+        """The step of the first job that trains something, warned."""
+        group = os.getpgid(first_claim(tmp_path / "runs").said["process"]["pid"])
+        (step,) = [step for step in slurm.glob("*.step") if step.read_text() == str(group)]
+        os.killpg(group, signal.SIGUSR2)
+        return step
 
     options = {"timeout_min": 10, "slurm_signal_delay_s": 90}
-    plan = sweeps.sweep(grid, tmp_path / "runs", Slurm(devices=2, options=options, poll_seconds=0.05), watch)
+    with ThreadPoolExecutor(1) as aside:
+        warned = aside.submit(warn)
+        plan = sweeps.sweep(grid, tmp_path / "runs", Slurm(devices=2, options=options, poll_seconds=0.05))
     assert {id: run.loss for id, run in plan.records.items()} == undisturbed
-    assert warned[0].with_suffix(".requeued").exists()
+    assert warned.result().with_suffix(".requeued").exists()
     assert not list((tmp_path / "runs" / ".sweep").glob("failures/*"))
 
 
@@ -222,20 +247,17 @@ def test_the_slurm_job_goes_on_after_its_time_limit(grid, corpus, tmp_path):
 def test_ray_goes_on_when_a_worker_is_killed(grid, undisturbed, tmp_path):
     pytest.importorskip("ray")
     code = (
-        "import os, signal, sys\nfrom scaling.grid import Grid\nfrom scaling.training.executors import Ray\n"
-        "from scaling.training.state import Claims\nfrom scaling.training.sweep import sweep\n"
-        "killed = []\n"
-        "def watch(status):\n"
-        "    held = list(Claims(sys.argv[2]).live().values())\n"
-        "    if held and not killed:\n"
-        "        killed.append(held[0].said['process']['pid']); os.kill(killed[0], signal.SIGKILL)\n"
-        "plan = sweep(Grid.read(sys.argv[1]), sys.argv[2], Ray(devices=2), watch)\n"
-        "assert killed and not plan.failed and len(plan.records) == 6, (killed, plan.failed)\n"
+        "import sys\nfrom scaling.grid import Grid\nfrom scaling.training.executors import Ray\n"
+        "from scaling.training.sweep import sweep\n"
+        "plan = sweep(Grid.read(sys.argv[1]), sys.argv[2], Ray(devices=2))\n"
+        "assert not plan.failed and len(plan.records) == 6, plan.failed\n"
     )
     (tmp_path / "grid.toml").write_text(grid.toml())
     command = [sys.executable, "-c", code, str(tmp_path / "grid.toml"), str(tmp_path / "runs")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as sweeping:
+        os.kill(first_claim(tmp_path / "runs").said["process"]["pid"], signal.SIGKILL)
+        _, complaint = sweeping.communicate(timeout=300)
+    assert sweeping.returncode == 0, complaint
     assert losses(tmp_path / "runs") == undisturbed
 
 

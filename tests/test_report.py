@@ -2,8 +2,10 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import browser
@@ -59,7 +61,11 @@ class Seen(HTMLParser):
 def test_the_answer_comes_first_and_is_the_allocation(study: Study, whole: str) -> None:
     answer = study.allocations[0]
     text = Seen(whole).text
-    assert f"With 1e22 FLOPs: train {numbers.count(answer.N)} parameters on {numbers.count(answer.D)} tokens" in text
+    N, D = (f"{numbers.count(value)} ({' to '.join(map(numbers.count, ends))})" for value, ends in (
+        (answer.N, answer.intervals["N"]), (answer.D, answer.intervals["D"])
+    ))  # fmt: skip
+    assert f"With 1e22 FLOPs: train {N} parameters on {D} tokens" in text
+    assert "In brackets: 90% bootstrap intervals." in text
     assert text.index("The answer") < text.index("Figures")
 
 
@@ -315,3 +321,67 @@ def test_ranges_of_price_and_utilisation_widen_the_costs(played: dict) -> None:
 def test_a_screen_reader_hears_the_answer(played: dict) -> None:
     assert played["again"]["N"] in played["says"]
     assert played["says"] in played["chart"]
+
+
+# --- the page for a keyboard and a screen reader ------------------------------------------------------------------------
+
+#: Roles that a person acts on, or is told of by name alone.
+NAMED = {"slider", "textbox", "combobox", "link", "button", "image", "region", "navigation", "form", "table"}
+#: A name for what has the focus: its id, or its target, or its label.
+FOCUSED = """(() => { const it = document.activeElement;
+  return it === document.body ? "" : it.id || it.getAttribute("href") || it.getAttribute("aria-label"); })()"""
+#: What the tab key should reach, in the order of the document: all that can be acted on and is shown.
+REACHABLE = """[...document.querySelectorAll("a[href], input, select, textarea, button, summary, [tabindex='0']")]
+  .filter((it) => it.checkVisibility() && !it.disabled && it.tabIndex >= 0)
+  .map((it) => it.id || it.getAttribute("href") || it.getAttribute("aria-label"))"""
+#: How the focused element is marked.
+MARKED = "(() => { const it = getComputedStyle(document.activeElement); return it.outlineStyle + it.outlineWidth; })()"
+
+
+@pytest.fixture(scope="module")
+def opened(whole: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Session]:
+    """The page in a browser that a keyboard is attached to."""
+    folder = tmp_path_factory.mktemp("opened")
+    (folder / "page.html").write_text(whole)
+    with browser.session(folder / "page.html", folder) as session:
+        yield session
+
+
+def test_the_tab_key_reaches_everything_in_its_order_and_shows_where_it_is(opened: browser.Session) -> None:
+    wanted, reached = opened.run(REACHABLE), []
+    while len(reached) <= len(wanted):
+        opened.press("Tab", 9)
+        name = opened.run(FOCUSED)
+        if not name:
+            break
+        reached.append(name)
+        assert not str(opened.run(MARKED)).startswith("none"), f"{name} has the focus and nothing shows it"
+    assert reached == wanted
+    assert {"budget", "kind", "slider", "accelerator", "mfu", "region", "unique_tokens", "max_memory_gb"} <= set(
+        reached
+    )
+
+
+def test_arrow_keys_move_the_planner(opened: browser.Session) -> None:
+    opened.run("document.getElementById('slider').focus()")
+    before = opened.run("document.getElementById('N').textContent")
+    for _ in range(40):
+        opened.press("ArrowRight", 39)
+    assert opened.run("document.getElementById('N').textContent") != before
+
+
+def test_a_screen_reader_is_told_a_name_of_everything_and_a_tree_of_headings(opened: browser.Session) -> None:
+    nodes = opened.call("Accessibility.getFullAXTree")["nodes"]
+    shown = [
+        (node["role"]["value"], node.get("name", {}).get("value", ""), node) for node in nodes if not node["ignored"]
+    ]
+    roles = [role for role, _, _ in shown]
+    assert [role for role, name, _ in shown if role in NAMED and not name.strip()] == []
+    assert roles.count("main") == 1
+    assert {"slider", "textbox", "combobox", "image", "region", "navigation", "status", "table"} <= set(roles)
+    of = lambda node, key: next((each["value"]["value"] for each in node["properties"] if each["name"] == key), None)  # noqa: E731
+    levels = [of(node, "level") for role, _, node in shown if role == "heading"]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert any(of(node, "live") == "polite" for role, _, node in shown if role == "status")

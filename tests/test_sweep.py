@@ -111,6 +111,24 @@ def test_a_cell_that_kills_its_worker_three_times_is_recorded(grid, tmp_path, mo
     assert [run.reason for run in plan.failed] == ["failed 3 times, last: its worker died with exit status 7"]
 
 
+def test_three_failures_of_a_cell_leave_the_rest_trained_and_exit_3(grid, swept, tmp_path, monkeypatch, capsys):
+    """One width always kills its worker; by the command, the other's cells are trained, and it says which failed and why."""
+    plain = "plain = trainer.train"
+    deadly = "trainer.train = lambda spec, *a, **k: os._exit(7) if spec.shape.width == 8 else plain(spec, *a, **k)"
+    monkeypatch.setattr(sys, "executable", worker_that(f"{plain}; {deadly}", tmp_path))
+    (tmp_path / "grid.toml").write_text(grid.toml())
+    assert main(["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "runs"), "--json"]) == 3
+    answer = json.loads(capsys.readouterr().out)
+    assert [each["reason"] for each in answer["failed"]] == [
+        "failed 3 times, last: its worker died with exit status 7"
+    ] * 2
+    records = {path.stem: Run.read(path) for path in record_paths(tmp_path / "runs")}
+    assert {id for id, run in records.items() if run.status == "done"} == {
+        spec.id for spec in swept.specs if spec.shape.width == 16
+    }
+    assert all(run.loss == swept.records[id].loss for id, run in records.items() if run.status == "done")
+
+
 def test_workers_that_cannot_start_end_the_sweep(grid, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(
@@ -226,12 +244,17 @@ def test_a_damaged_record_is_named(grid, swept, tmp_path):
         sweeps.plan(grid, folder)
 
 
-def test_a_record_of_a_newer_schema_is_named(swept, tmp_path):
+def test_a_record_of_a_newer_schema_is_named(swept, tmp_path, capsys):
     folder = copy_of(swept, tmp_path / "runs")
     path = record_paths(folder)[0]
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 99}))
     with pytest.raises(ValueError, match="newer version"):
         Run.read(path)
+    for verb in ("sweep", "status", "table", "fit"):
+        assert main([verb, str(folder)]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert path.name in line
+        assert "newer version" in line
 
 
 def test_a_folder_of_another_grid_is_refused(grid, swept, corpus, tmp_path):

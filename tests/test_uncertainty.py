@@ -5,7 +5,7 @@ import pytest
 from test_recovery import table
 
 from scaling.fitting import uncertainty
-from scaling.fitting.fit import pose
+from scaling.fitting.fit import fit, pose
 from scaling.fitting.laws import Chinchilla
 from scaling.fitting.objective import LogHuber, LogSquared
 from scaling.fitting.solve import solve
@@ -103,6 +103,20 @@ def test_draws_are_spread_by_the_root_of_runs_over_freedom(posed):
     draws = uncertainty.refit(problem, theta, uncertainty.resample(np.arange(60), 50))
     wide = uncertainty.widen(problem, theta, draws, 60)
     np.testing.assert_allclose(wide[:, 3] - theta[3], np.sqrt(60 / 55) * (draws[:, 3] - theta[3]), rtol=1e-9)
+
+
+def test_a_priors_own_error_is_in_the_bootstrap():
+    """Runs and prior as two measurements of alpha: the standard error is what their precisions add up to."""
+    runs = table(TRUE, 60, noise=0.01)
+
+    def error(**how) -> float:
+        found = fit(runs, Chinchilla, LogSquared(), resamples=400, starts=32, **how)
+        return found.intervals["standard_errors"]["alpha"]
+
+    alone = error()
+    for prior in (alone / 3, alone, 3 * alone):
+        both = error(prior={"alpha": (TRUE.alpha, prior)})
+        assert both == pytest.approx((alone**-2 + prior**-2) ** -0.5, rel=0.15)
 
 
 @pytest.mark.slow

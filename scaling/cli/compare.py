@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--objective", default="log-huber", help="the same for all laws (log-huber)")
     parser.add_argument("--delta", type=float, help="of a Huber objective (1e-3 for log-huber)")
-    parser.add_argument("--starts", type=int, default=500, help="starts a fit (500)")
+    parser.add_argument("--starts", type=int, default=200, help="starts a fit (200)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the starts")
 
 

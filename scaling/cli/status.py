@@ -8,6 +8,7 @@ listed, all with --json. --watch draws the table anew until nothing runs any mor
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,8 @@ def run(args: argparse.Namespace) -> int | None:
         raise ValueError(f"{args.folder}: no such folder. Give the folder that `scaling sweep` writes to.")
     found, state = _look(args.folder)
     while args.watch and state["running"]:
-        print("\x1b[2J\x1b[H", end="")
+        if sys.stdout.isatty():
+            print("\x1b[2J\x1b[H", end="")
         _show(found, state)
         time.sleep(LOOK_SECONDS)
         found, state = _look(args.folder)

@@ -178,7 +178,7 @@ def compare(
     *,
     hold_out: Sequence[float] = (),
     at: float | None = None,
-    starts: int = 500,
+    starts: int = 200,
     seed: int = 0,
 ) -> Comparison:
     """Every law under one harness, best rolling prediction first.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -153,17 +154,24 @@ def influence(before: Law, after: Law, dropped: int, ids: np.ndarray, errors: np
 
 
 def drift(law: Law, found: tuple[Window, ...], level: float) -> Iterator[Warned]:
-    """Whether the exponent a moves, when the smallest budgets are dropped, by more than noise moves the worst of the windows."""
-    far = [window for window in found if window.a_shift_p is not None and window.a_shift_p < 1 - level]
-    if far:
-        a = law.exponents[0]  # type: ignore[attr-defined]
-        shift = lambda window: window.law.exponents[0] - a  # noqa: E731
-        window = max(far, key=lambda each: abs(shift(each) / each.a_shift_se))
-        apart = shift(window) / window.a_shift_se
-        yield Warned("window-drift", float(apart),
-                     f"fitted to {window.what} alone ({window.n} runs) a is {a + shift(window):.3f} and not {a:.3f}: "
-                     f"{abs(apart):.1f} standard errors of the difference, so the law bends and the bootstrap understates the "
-                     "extrapolation.",
+    """Whether the exponent a moves, when the smallest budgets are dropped, by more than noise explains.
+
+    Of 100 planted laws that hold (48 runs, 1% noise, five to seven windows each, level .9) 14 are warned of under squared
+    loss and 7 under log-Huber: the windows share most of their runs, so that many looks are hardly more than one.
+    """
+    known = [window for window in found if window.a_shift_se]  # none where a is pinned or tied
+    if not known:
+        return
+    a = law.exponents[0]  # type: ignore[attr-defined]
+    shifts = [window.law.exponents[0] - a for window in known]  # type: ignore[attr-defined]
+    apart = [shift / window.a_shift_se for shift, window in zip(shifts, known)]
+    worst = int(np.argmax(np.abs(apart)))
+    if abs(apart[worst]) > NormalDist().inv_cdf((1 + level) / 2):
+        window = known[worst]
+        yield Warned("window-drift", float(apart[worst]),
+                     f"fitted to {window.what} alone ({window.n} runs) a is {a + shifts[worst]:.3f} and not {a:.3f}: "
+                     f"{abs(apart[worst]):.1f} standard errors of the difference, so the law bends and the bootstrap "
+                     "understates the extrapolation.",
                      "Quote the range over windows beside the interval, or fit the larger budgets only.")  # fmt: skip
 
 
@@ -191,9 +199,9 @@ def others(rivals: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, A
                      "Quote the range over laws beside the interval; runs at larger C tell them apart.")  # fmt: skip
 
 
-def extrapolation(C: float, domain: list[float]) -> Iterator[Warned]:
-    """How many decades of compute a question lies past the largest run."""
-    decades = float(np.log10(C / domain[1]))
+def extrapolation(what: str, compute: float, known: np.ndarray) -> Iterator[Warned]:
+    """How many decades of compute a question lies past the largest run; `compute` and `known` [R] in the same unit."""
+    decades = float(np.log10(compute / known.max()))
     if decades > FAR:
-        yield Warned("extrapolation", decades, f"C = {C:.3g} is {decades:.1f} decades past the largest run ({domain[1]:.3g}).",
+        yield Warned("extrapolation", decades, f"{what} is {decades:.1f} decades of compute past the largest run.",
                      "Treat the interval as a lower bound on the uncertainty; run something closer.")  # fmt: skip

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaling.grid import RunSpec
-from scaling.runs import Run, write_whole
+from scaling.runs import Run, cache_folder, write_whole
 from scaling.training.gang import Gang
 from scaling.training.state import LEASE_SECONDS, STATE, TRIES, Claim, Claims, Failures, Lost, process, recorded
 from scaling.training.tasks import Task, unfinished
@@ -301,8 +301,6 @@ def _set_up_jax(core: int | None) -> None:
     if core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})  # before jax starts, which then takes one thread
     import jax
-
-    from scaling.training.corpus import cache_folder
 
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,34 +52,15 @@ def show(found: Fit) -> None:
 
 def _print_other_answers(console: Any, found: Fit) -> None:
     """N* at the middle budget asked for, in narrower windows and under other laws, which no bootstrap knows of."""
-    if not found.answers:
+    rows = found.beside
+    if not rows:
         return
-    at = len(found.answers) // 2
-    own = next((f"; {_verdict(each)}" for each in found.rivals if each["fitted"]), "")
-    rows = [("all runs", found.law.name, found.answers[at], f"{found.n} runs{own}")]
-    rows += [
-        (each["what"], found.law.name, each["answers"][at], f"{each['n']} runs")
-        for each in found.windows
-        if each["answers"]
-    ]
-    rivals = [each for each in found.rivals if each["answers"] and not each["fitted"]]
-    rows += [("all runs", each["law"], each["answers"][at], _verdict(each)) for each in rivals]
-    if len(rows) < 2:
-        return
-    table = _table(f"at C = {found.answers[at]['C']:.4g}", "law", "N", "D/N", "loss", " ", words=("law", " "))
+    table = _table(f"at C = {rows[0][2]['C']:.4g}", "law", "N", "D/N", "loss", " ", words=("law", " "))
     for what, law, answer, note in rows:
         table.add_row(
             what, law, f"{answer['N']:.4g}", f"{answer['tokens_per_parameter']:.4g}", f"{answer['loss']:.4g}", note
         )
     _put(console, table)
-
-
-def _verdict(rival: Mapping[str, Any]) -> str:
-    """How a rival predicted budgets that it had not seen."""
-    if rival["rolling_error"] is None:
-        return "predicted nothing: too few budgets"
-    verdict = "predicts worse" if rival["told_apart"] else "not told apart"
-    return f"{verdict} ({rival['rolling_error']:.2%})"
 
 
 def _print_certificate(console: Any, found: Fit) -> None:

@@ -52,8 +52,7 @@ FIELDS = {
     "answers": "at each C: N, D, tokens_per_parameter, loss, their intervals, flat: [low, high] of N that waste under a share",
     "planned": "at each planned N, D: loss, the interval of the mean law and of one new_run, noise included",
     "profiles": "level and profile-likelihood intervals of params, exponents, answers, planned; [] where the runs close none",
-    "windows": "the law refitted without the smallest budgets: what, n, params, a, a_shift_se (of a's difference), a_shift_p "
-    "(how often noise shifts the worst of them as far), answers",
+    "windows": "the law refitted without the smallest budgets: what, n, params, a, a_shift_se (of a's difference), answers",
     "rivals": "the law (fitted) and others near it, best first: params, objective, rolling_error, behind the best +- behind_se, "
     "told_apart, answers",
     "worst": "ids of the n worst runs, and params without them",
@@ -133,6 +132,25 @@ class Fit:
     def units(self) -> str:
         """What N and D are counted in, for people."""
         return f"N in parameters ({self.count}), D in tokens, C in FLOPs ({self.flops})"
+
+    @property
+    def beside(self) -> list[tuple[str, str, Mapping[str, Any], str]]:
+        """(runs, law, answer, how far to trust it): the answer at the middle budget asked for, then what narrower windows
+        and other laws answer there, which no bootstrap knows of; [] where there is nothing beside it.
+        """
+        if not self.answers:
+            return []
+        at = len(self.answers) // 2
+        own = next((f"; {_verdict(each)}" for each in self.rivals if each["fitted"]), "")
+        rows = [("all runs", self.law.name, self.answers[at], f"{self.n} runs{own}")]
+        rows += [
+            (each["what"], self.law.name, each["answers"][at], f"{each['n']} runs")
+            for each in self.windows
+            if each["answers"]
+        ]
+        rivals = [each for each in self.rivals if each["answers"] and not each["fitted"]]
+        rows += [("all runs", each["law"], each["answers"][at], _verdict(each)) for each in rivals]
+        return rows if len(rows) > 1 else []
 
     @property
     def checklist(self) -> dict[str, str]:
@@ -215,3 +233,11 @@ def _pack(draws: np.ndarray) -> dict[str, Any]:
 
 def _unpack(packed: Mapping[str, Any]) -> np.ndarray:
     return np.frombuffer(base64.b64decode(packed["float64"]), "<f8").reshape(packed["shape"]).astype(np.float64)
+
+
+def _verdict(rival: Mapping[str, Any]) -> str:
+    """How a rival predicted budgets that it had not seen."""
+    if rival["rolling_error"] is None:
+        return "predicted nothing: too few budgets"
+    verdict = "predicts worse" if rival["told_apart"] else "not told apart"
+    return f"{verdict} ({rival['rolling_error']:.2%})"

@@ -14,7 +14,7 @@ import numpy as np
 from scaling.fitting import diagnose, uncertainty
 from scaling.fitting.compare import Candidate
 from scaling.fitting.fit.card import Fit
-from scaling.fitting.laws import FLOPS_PER_ND, Chinchilla, Law
+from scaling.fitting.laws import Chinchilla, Law
 from scaling.fitting.objective import LogHuber, Objective
 from scaling.fitting.pose import pose, settle
 from scaling.fitting.rivals import beside
@@ -85,7 +85,8 @@ def _own(runs: Runs, problem: Problem, groups: np.ndarray, asked: Sequence[float
     scatter = uncertainty.noise(problem, theta, runs.N, runs.D)
     found, draws = uncertainty.windows(problem, theta, runs.C), None
     if resamples:
-        draws = uncertainty.refit(problem, theta, uncertainty.resample(groups, resamples, seed))
+        centres = uncertainty.draw_priors(problem, resamples, seed)
+        draws = uncertainty.refit(problem, theta, uncertainty.resample(groups, resamples, seed), centres)
         draws = uncertainty.widen(problem, theta, draws, len(np.unique(groups)))
         found = uncertainty.shifts(problem, theta, found, uncertainty.resample(groups, min(resamples, PAIRED), seed))
     stacked = None if draws is None else problem.law(*draws.T)
@@ -97,9 +98,11 @@ def _own(runs: Runs, problem: Problem, groups: np.ndarray, asked: Sequence[float
         errors = None if draws is None else np.array([_spread(draw) or math.inf for draw in draws.T])
         warned += diagnose.influence(fitted, without, int(worst.sum()), runs.id[worst], errors)
     warned += diagnose.drift(fitted, found, level)
-    for C in (*settings["flops"], *(FLOPS_PER_ND * N * D for N, D in settings["plan"])):
-        warned += diagnose.extrapolation(C, domain["C"])
     plan = settings["plan"]
+    for C in settings["flops"]:
+        warned += diagnose.extrapolation(f"C = {C:.3g}", C, runs.C)
+    for N, D in plan:  # its exact C is not known: ND against the runs' own, whatever they count as C
+        warned += diagnose.extrapolation(f"N = {N:.3g}, D = {D:.3g}", N * D, runs.N * runs.D)
     return Fit(
         law=fitted,
         objective=problem.objective,

@@ -111,6 +111,7 @@ def minimise(
     weights: np.ndarray | None = None,
     loss: np.ndarray | None = None,
     free: np.ndarray | None = None,
+    prior_mean: np.ndarray | None = None,
     smooth: bool = True,
     tolerance: float = 1e-9,
     iterations: int = 200,
@@ -118,7 +119,8 @@ def minimise(
 ) -> Solution:
     """The minimum that each start [S, P] (fitted coordinates) leads to, summed objective.
 
-    `weights` [S, R], `loss` [S, R] and `free` [S, P] give a lane its own resample, its own losses, its own pins.
+    `weights` [S, R], `loss` [S, R], `free` [S, P] and `prior_mean` [S, P] give a lane its own resample, its own losses, its
+    own pins, its own centres of the priors.
     `smooth` begins each lane with a smoother objective, for starts that are far away. A lane has converged when a
     Newton step promises less than tolerance^2 of the objective. `sharp` is the slope that stands for an infinite one.
     """
@@ -132,6 +134,7 @@ def minimise(
     mask = np.broadcast_to(problem.free if free is None else free & problem.free, starts.shape)
     starts = problem.constrain(np.array(starts, np.float64))
     shared = common_data(problem, pad, tolerance, sharp)
+    centres = np.broadcast_to(shared.prior_mean if prior_mean is None else prior_mean, starts.shape)
 
     def rows(table: np.ndarray, index: np.ndarray) -> np.ndarray:
         return np.broadcast_to(table, (lanes, R)) if table.ndim == 1 else table[index]
@@ -139,7 +142,8 @@ def minimise(
     def load(index: np.ndarray) -> Data:
         padded = np.zeros((lanes, width))
         padded[:, :R] = rows(mass, index)
-        return shared._replace(target=rows(target, index)[:, pad], weights=padded, free=mask[index])
+        own = {"weights": padded, "free": mask[index], "prior_mean": centres[index]}
+        return shared._replace(target=rows(target, index)[:, pad], **own)
 
     def part(rows: np.ndarray) -> Solution:
         """Where the starts in these rows end."""
@@ -223,7 +227,7 @@ def _look(advance: Callable, load: Callable, slope: float, ended: Solution, lane
 
 
 def common_data(problem: Problem, pad: np.ndarray, tolerance: float, sharp: float = SHARP) -> Data:
-    """What all lanes of a problem share; `target`, `weights` and `free` are each lane's own."""
+    """What all lanes of a problem share; `target`, `weights`, `free` and, in resamples, `prior_mean` are each lane's own."""
     names, objective = problem.law.names(), problem.objective
     mean, weight = np.zeros((2, len(names)))
     for name, (centre, error) in problem.prior.items():

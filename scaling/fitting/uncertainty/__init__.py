@@ -8,6 +8,7 @@ from scaling.fitting.uncertainty.answers import answer as answer
 from scaling.fitting.uncertainty.answers import flat_band as flat_band
 from scaling.fitting.uncertainty.answers import planned as planned
 from scaling.fitting.uncertainty.answers import sizes as sizes
+from scaling.fitting.uncertainty.bootstrap import draw_priors as draw_priors
 from scaling.fitting.uncertainty.bootstrap import interval as interval
 from scaling.fitting.uncertainty.bootstrap import refit as refit
 from scaling.fitting.uncertainty.bootstrap import resample as resample

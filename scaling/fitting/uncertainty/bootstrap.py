@@ -22,10 +22,22 @@ def resample(groups: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
     return counts[:, member]
 
 
-def refit(problem: Problem, theta: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The law's coefficients [S, P] refitted to each resample, from the optimum `theta` [P] of the whole table."""
-    solution = minimise(problem, np.repeat(theta[None], len(counts), 0), weights=counts * problem.weights, smooth=False)
-    return problem.to_natural(solution.theta)
+def draw_priors(problem: Problem, resamples: int, seed: int = 0) -> np.ndarray:
+    """Centres [S, P] of the priors, drawn as the runs are: a prior is one more measurement, and has its error too."""
+    rng, names = np.random.default_rng([seed, 1]), problem.law.names()
+    centres = np.zeros((resamples, len(names)))
+    for name, (mean, error) in problem.prior.items():
+        centres[:, names.index(name)] = rng.normal(mean, error, resamples)
+    return centres
+
+
+def refit(problem: Problem, theta: np.ndarray, counts: np.ndarray, prior_mean: np.ndarray | None = None) -> np.ndarray:
+    """The law's coefficients [S, P] refitted to each resample, from the optimum `theta` [P] of the whole table.
+
+    `prior_mean` [S, P] gives each resample its own centres of the priors (`draw_priors`).
+    """
+    begun, mass = np.repeat(theta[None], len(counts), 0), counts * problem.weights
+    return problem.to_natural(minimise(problem, begun, weights=mass, prior_mean=prior_mean, smooth=False).theta)
 
 
 def widening(problem: Problem, units: int) -> float:

@@ -22,7 +22,6 @@ class Window:
     """A refit to part of the runs: which (`kept` [R] of bool), how many, the law.
 
     `a_shift_se` is the standard error of a's difference to the fit of all runs, both refitted to the same resamples.
-    `a_shift_p` is how often noise alone makes the largest shift of all windows, in standard errors, as large as this one is.
     """
 
     what: str
@@ -30,7 +29,6 @@ class Window:
     law: Law
     kept: np.ndarray = field(repr=False)
     a_shift_se: float | None = None
-    a_shift_p: float | None = None
 
 
 def windows(problem: Problem, theta: np.ndarray, C: np.ndarray) -> tuple[Window, ...]:
@@ -49,11 +47,11 @@ def windows(problem: Problem, theta: np.ndarray, C: np.ndarray) -> tuple[Window,
 
 
 def shifts(problem: Problem, theta: np.ndarray, found: Sequence[Window], counts: np.ndarray) -> tuple[Window, ...]:
-    """The windows with how far noise moves a of each, against the whole fit, over the resamples `counts` [S, R].
+    """The windows with the standard error of a's difference to the whole fit over the resamples `counts` [S, R].
 
     Whole and window are refitted to the same resamples, so that the window's own uncertainty counts, and the runs that both
-    share count once. The p value is for the worst of all windows, since the worst is what one looks at. Windows
-    of less than LEAST_SHARE of the runs are left as they are.
+    share count once; as all draws they are widened for the coefficients that were fitted. Windows of less than LEAST_SHARE of
+    the runs are left as they are.
     """
     wide = [window for window in found if window.n >= LEAST_SHARE * len(problem.loss)]
     if not wide or not hasattr(problem.law, "exponents"):
@@ -61,20 +59,11 @@ def shifts(problem: Problem, theta: np.ndarray, found: Sequence[Window], counts:
     masks = [np.ones(len(problem.loss), bool), *(window.kept for window in wide)]
     draws = refit(problem, theta, np.concatenate([counts * mask for mask in masks]))
     a = np.split(np.broadcast_to(problem.law(*draws.T).exponents[0], len(draws)), len(masks))  # type: ignore[attr-defined]
-    whole = problem.law(*problem.to_natural(theta)).exponents[0]  # type: ignore[attr-defined]
-    drawn = np.stack(a[1:]) - a[0]
-    spread = np.nanstd(drawn, 1)
-    if not (spread > 0).all():  # a is pinned or tied
-        return tuple(found)
-    largest = np.nanmax(np.abs(drawn - np.nanmean(drawn, 1, keepdims=True)) / spread[:, None], 0)
     known = {}
-    for window, error in zip(wide, spread):
+    for window, drawn in zip(wide, a[1:]):
         freedom = max(window.n - int(problem.free.sum()), 1)
-        error *= np.sqrt((window.n - 1) / freedom)  # as all draws are widened for the coefficients that were fitted
-        shift = window.law.exponents[0] - whole  # type: ignore[attr-defined]
-        known[window.what] = replace(
-            window, a_shift_se=float(error), a_shift_p=float(np.mean(largest >= abs(shift / error)))
-        )
+        error = float(np.nanstd(drawn - a[0]) * np.sqrt((window.n - 1) / freedom))
+        known[window.what] = replace(window, a_shift_se=error)
     return tuple(known.get(window.what, window) for window in found)
 
 
@@ -97,7 +86,7 @@ def as_json(values: Sequence[Window], flops: Sequence[float] = ()) -> list[Mappi
         {
             "what": window.what, "n": window.n, "params": window.law.params,
             "a": float(window.law.exponents[0]) if hasattr(window.law, "exponents") else None,  # type: ignore[attr-defined]
-            "a_shift_se": window.a_shift_se, "a_shift_p": window.a_shift_p, "answers": sizes(window.law, flops),
+            "a_shift_se": window.a_shift_se, "answers": sizes(window.law, flops),
         }
         for window in values
     ]  # fmt: skip

@@ -92,8 +92,13 @@ def _smooth(held: Profile) -> tuple[np.ndarray, np.ndarray]:
 
 
 @style.drawn
-def floor(found: Sequence[tuple[str, tuple[float, float | None, float | None]]], planted: float) -> Figure:
-    """Each law's E less the planted floor, with its 90% interval where it has one: a law that finds the floor spans 0."""
+def floor(
+    found: Sequence[tuple[str, tuple[float, float | None, float | None]]], planted: float | None = None
+) -> Figure:
+    """Each law's E less the planted floor, with its 90% interval where it has one: a law that finds the floor spans 0.
+
+    `planted` is the floor where all laws are of one source; of several, each name says its own.
+    """
     figure, [[axes]] = style.panels(width=6.4, height=1.7 + 0.45 * len(found))
     for i, (_, (value, low, high)) in enumerate(found):
         told = low is None or high is None or not low <= 0 <= high
@@ -107,5 +112,7 @@ def floor(found: Sequence[tuple[str, tuple[float, float | None, float | None]]],
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.margins(x=0.12)
     axes.set_xlabel("fitted E less the planted floor, nats per token; bar: 90%, filled where it holds 0")
-    axes.set_title(f"Is the floor found? The source's is {planted:.4f} nats per token")
+    axes.set_title(
+        "Is the floor found?" + (f" The source's is {planted:.4f} nats per token" if planted is not None else "")
+    )
     return figure

@@ -88,10 +88,14 @@ def _answer(study: Study) -> Section:
 
 
 def _sentence(answer: Allocation) -> str:
+    N, D, loss = (
+        _ranged(write, getattr(answer, name), answer.intervals, name)
+        for name, write in (("N", numbers.count), ("D", numbers.count), ("loss", numbers.plain))
+    )
+    level = f" In brackets: {answer.intervals['level']:.0%} bootstrap intervals." if answer.intervals else ""
     return (
-        f"With {numbers.power(answer.C)} FLOPs: train {numbers.count(answer.N)} parameters on {numbers.count(answer.D)} "
-        f"tokens ({numbers.plain(answer.tokens_per_parameter, 3)} a parameter); the law predicts a loss of "
-        f"{numbers.plain(answer.loss)}."
+        f"With {numbers.power(answer.C)} FLOPs: train {N} parameters on {D} tokens, "
+        f"{numbers.plain(answer.tokens_per_parameter, 3)} a parameter; the law predicts a loss of {loss}.{level}"
     )
 
 
@@ -168,8 +172,8 @@ def _ranged(write: Callable[[float], str], value: float, intervals: Mapping[str,
 
 #: The figures of a report, in its order; the others are drawn by `scaling plot`.
 PICTURES = (
-    "isoflop", "power-laws", "surface", "training-curves", "residuals", "flatness", "being-off", "corner", "answers", "pareto",
-    "design", "valleys", "floor",
+    "isoflop", "power-laws", "surface", "training-curves", "residuals", "flatness", "being-off", "corner", "answers", "profiles",
+    "pareto", "design", "valleys", "floor",
 )  # fmt: skip
 
 #: Figures that would only say what they lack are left out of a report.
@@ -178,6 +182,7 @@ _LACKING: dict[str, Callable[[Study], bool]] = {
     "training-curves": lambda study: not study.runs.curves,
     "corner": lambda study: study.fit is None or study.fit.draws is None,
     "answers": lambda study: study.fit is None or study.fit.draws is None,
+    "profiles": lambda study: study.fit is None or study.fit.draws is None or study.fit.digest != study.runs.digest,
     "valleys": lambda study: not _has_valleys(study.runs),
     "floor": lambda study: study.floor is None or not study.floored,
 }
@@ -238,8 +243,31 @@ def _card(fit: Fit, floor: Floor | None) -> list[Block]:
     return [
         Paragraph(f"{type(fit.law).__name__}: {_first_line(type(fit.law))}"),
         Table(f"Coefficients{_level(fit.intervals if params else None)}.", ["name", "value"], rows),
+        *_beside(fit),
         Table("The fit card.", ["what", "found"], checks),
     ]
+
+
+def _beside(fit: Fit) -> list[Block]:
+    """What narrower windows and other laws answer, which no bootstrap knows of."""
+    rows = [
+        [
+            what,
+            law,
+            numbers.count(answer["N"]),
+            _ratio(answer["tokens_per_parameter"]),
+            numbers.plain(answer["loss"]),
+            note,
+        ]
+        for what, law, answer, note in fit.beside
+    ]
+    if not rows:
+        return []
+    C = numbers.power(fit.beside[0][2]["C"])
+    caption = (
+        f"The answer at {C} FLOPs in narrower windows and under other laws; in brackets, the error on unseen budgets."
+    )
+    return [Table(caption, ["runs", "law", "N*", "D*/N*", "loss", ""], rows)]
 
 
 def _five(value: float) -> str:

@@ -2,7 +2,6 @@
 batches as a pure function of the step."""
 
 from scaling.training.corpus.corpus import Corpus as Corpus
-from scaling.training.corpus.corpus import cache_folder as cache_folder
 from scaling.training.corpus.permute import permuted as permuted
 from scaling.training.corpus.planted import Planted as Planted
 from scaling.training.corpus.source import Source as Source

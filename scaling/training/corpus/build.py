@@ -20,9 +20,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from scaling.runs import to_json, write_whole
+from scaling.runs import cache_folder, to_json, write_whole
 from scaling.training.corpus import documents, hub, pretokenized
-from scaling.training.corpus.corpus import cache_folder, corpora_folder
+from scaling.training.corpus.corpus import corpora_folder
 from scaling.training.corpus.shards import ShardWriter, require_room
 from scaling.training.corpus.stored import Stored
 from scaling.training.corpus.tokenizers import Bytes, id_type, tokenizer_file, tokenizer_of

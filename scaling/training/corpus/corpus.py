@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling.runs import cache_folder as cache_folder
+from scaling.runs import cache_folder
 
 #: Layout of a cached corpus; a new number builds all of them again.
 LAYOUT = 2

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from scaling.grid import RunSpec
-from scaling.runs import Run, to_json, write_whole
-from scaling.training.corpus import Corpus, cache_folder
+from scaling.runs import Run, cache_folder, to_json, write_whole
+from scaling.training.corpus import Corpus
 from scaling.training.train import checkpoint, cost
 from scaling.training.train import programs as compiled
 from scaling.training.train.course import Course, Watch
