@@ -139,6 +139,17 @@ def test_words_that_find_no_room_follow_the_table(capsys, monkeypatch):
     assert " ".join(out.split()) == f"rests on peak {SAYING}; {SAYING}"
 
 
+def test_numbers_that_find_no_room_go_on_below(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    rows = [[name, *(f"{row}.{column:06d}" for column in range(9)), "worse"] for row, name in enumerate(["one", "two"])]
+    print_table(["law", *"abcdefghi", "verdict"], rows, words="verdict")
+    out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert max(map(len, out.splitlines())) <= 60
+    assert [cell for row in rows for cell in row if cell not in out.split()] == []
+    assert sum(line.startswith(" law") for line in out.splitlines()) == 3
+
+
 def test_a_piped_table_is_plain_and_whole(capsys):
     print_table(["", "why"], [["one", SAYING * 3]], words="why")
     out = capsys.readouterr().out

@@ -30,34 +30,67 @@ def duration(seconds: float | None) -> str:
 LEAST_WORDS = 20
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", words: str = "") -> None:
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", words: str = "", keys: int = 1
+) -> None:
     """A table: the first column and those named in `words` left, numbers right; plain where the output is no terminal.
 
-    Where a terminal is too narrow for the words, they follow the table, a line for each row.
+    Where a terminal is too narrow for the words, they follow the table, a line for each row; where it is too narrow for the
+    numbers, the table goes on below, with its first `keys` columns again, by which a row is known. No number is ever cut.
     """
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else 400, highlight=False, markup=False)
     written = [[str(cell) for cell in row] for row in rows]
     text = [column in words.split(",") for column in columns]
     aside = [wordy and _is_squeezed(columns, written, text, console.width) for wordy in text]
-    table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False)
-    for index, (column, wordy, out) in enumerate(zip(columns, text, aside)):
-        if not out:
-            side = "left" if wordy or index == 0 else "right"
-            table.add_column(column, justify=side, overflow="fold", no_wrap=not wordy)
-    for row in written:
-        table.add_row(*[cell for cell, out in zip(row, aside) if not out])
     if title:
         console.print(title, style="bold" if terminal else "")
-    if len(table.columns) > 1 or not any(aside):
-        console.print(table)
+    shown = [index for index, out in enumerate(aside) if not out]
+    if len(shown) > 1 or not any(aside):
+        for part in _parts(shown, keys, columns, written, text, console.width):
+            console.print(_table(part, columns, written, text, terminal))
     if any(aside):
-        said = [(row[0], "; ".join(cell for cell, out in zip(row, aside) if out and cell)) for row in written]
-        print_pairs((pair for pair in said if pair[1]), columns[0] if len(table.columns) == 1 else "")
+        keys = keys if len(shown) > 1 else 1
+        said = [
+            ("  ".join(row[:keys]), "; ".join(cell for cell, out in zip(row, aside) if out and cell)) for row in written
+        ]
+        print_pairs((pair for pair in said if pair[1]), columns[0] if len(shown) == 1 else "")
+
+
+def _parts(
+    shown: Sequence[int],
+    keys: int,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    text: Sequence[bool],
+    width: int,
+) -> list[list[int]]:
+    """The columns to show, in as many tables as their widths need, each with the first ones."""
+    wide = [max(map(len, cells)) for cells in zip(columns, *rows)]
+    wide = [min(size, LEAST_WORDS) if wordy else size for size, wordy in zip(wide, text)]
+    parts = [[*shown[:keys]]]
+    for index in shown[keys:]:
+        if len(parts[-1]) > keys and sum(wide[each] + 3 for each in (*parts[-1], index)) > width:
+            parts.append([*shown[:keys]])
+        parts[-1].append(index)
+    return parts
+
+
+def _table(
+    part: Sequence[int], columns: Sequence[str], rows: Sequence[Sequence[str]], text: Sequence[bool], terminal: bool
+) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False)
+    for index in part:
+        side = "left" if text[index] or index == 0 else "right"
+        table.add_column(columns[index], justify=side, overflow="fold", no_wrap=not text[index])
+    for row in rows:
+        table.add_row(*[row[index] for index in part])
+    return table
 
 
 def _is_squeezed(columns: Sequence[str], rows: Sequence[Sequence[str]], text: Sequence[bool], width: int) -> bool:

@@ -116,7 +116,7 @@ def _show(found: Plan, state: dict[str, Any]) -> None:
         if at != "not begun" or waiting <= LISTED:
             rows.append([*_size(row), at])
     if rows:
-        print_table(("C", "N", "D", "seed", "state"), rows, words="state")
+        print_table(("C", "N", "D", "seed", "state"), rows, words="state", keys=4)
     for more, what in ((len(state["failed"]) - LISTED, "that failed"), (waiting - LISTED, "not begun")):
         if more > 0:
             print(f"and {more:,} more {what} (--json lists all)")

@@ -47,6 +47,7 @@ from typing import TYPE_CHECKING, Any
 from scaling.cli import EXIT_FAILED_CELLS, emit_json
 from scaling.cli._tables import duration, print_table
 from scaling.cli.progress import sweep_display
+from scaling.reporting.numbers import power
 
 if TYPE_CHECKING:
     from scaling.grid import RunSpec
@@ -230,7 +231,7 @@ def _sharing(todo: Plan) -> list[str]:
 
 def print_runs(plan: Plan) -> None:
     """The table of a plan's records, and what failed."""
-    columns = ("C", "N", "D", "D/N", "seed", "loss", "± se", "bits/byte", "steps", "time", "tokens/s", "note")
+    columns = ("C", "N", "seed", "D", "D/N", "loss", "± se", "bits/byte", "steps", "time", "tokens/s", "note")
     rows = []
     for run in sorted(plan.records.values(), key=lambda run: (_budget(run.C), run.N, run.id)):
         losses = (run.loss, run.loss_se, run.bits_per_byte)  # bits a byte are unknown where the corpus came as ids
@@ -238,10 +239,8 @@ def print_runs(plan: Plan) -> None:
         speed = ["", ""] if run.seconds is None else [duration(run.seconds), f"{run.tokens_per_second:,.0f}"]
         note = run.reason or "; ".join(run.flags)
         ratio, seed = f"{run.D / run.N:.1f}", run.spec["seed"]
-        rows.append(
-            [f"{run.C:.2e}", f"{run.N:,}", f"{run.D:,}", ratio, seed, *measured, f"{run.steps:,}", *speed, note]
-        )
-    print_table(columns, rows, f"{plan.folder}: {len(plan.records)} of {len(plan.specs)} runs", words="note")
+        rows.append([power(run.C), f"{run.N:,}", seed, f"{run.D:,}", ratio, *measured, f"{run.steps:,}", *speed, note])
+    print_table(columns, rows, f"{plan.folder}: {len(plan.records)} of {len(plan.specs)} runs", words="note", keys=3)
 
 
 def _budget(C: float) -> float:
@@ -249,21 +248,22 @@ def _budget(C: float) -> float:
 
 
 def _print_cells(plan: Plan) -> None:
-    columns = ("C", "N", "depth", "width", "D", "D/N", "steps", "batch", "rate", "seed", "record")
+    columns = ("C", "N", "seed", "depth", "width", "D", "D/N", "steps", "batch", "rate", "record")
     rows = []
     for spec in plan.specs:
         shape, recipe, record = spec.shape, spec.recipe, plan.records.get(spec.id)
         size = [
-            f"{spec.C:.2e}",
+            power(spec.C),
             f"{shape.N:,}",
+            spec.seed,
             shape.depth,
             shape.width,
             f"{spec.tokens:,}",
             f"{spec.tokens / shape.N:.1f}",
         ]
-        how = [f"{spec.steps:,}", recipe.batch_tokens, f"{recipe.learning_rate:.2e}", spec.seed]
+        how = [f"{spec.steps:,}", recipe.batch_tokens, f"{recipe.learning_rate:.2e}"]
         rows.append([*size, *how, record.status if record else "missing"])
-    print_table(columns, rows, f"{plan.grid.name} into {plan.folder}", words="record")
+    print_table(columns, rows, f"{plan.grid.name} into {plan.folder}", words="record", keys=3)
 
 
 def _warn(warnings: Sequence[str]) -> None:

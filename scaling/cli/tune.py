@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from scaling.cli import emit_json
 from scaling.cli._tables import print_pairs, print_table
 from scaling.cli.progress import sweep_display
+from scaling.reporting.numbers import power
 
 if TYPE_CHECKING:
     from scaling.recipe import Rule
@@ -92,7 +93,7 @@ def _rule_cost(each: Valley, rule: Rule) -> float | None:
 def _print_valleys(tuned: Tuned) -> None:
     from scaling.training.tune import best_batches
 
-    columns = ("C", "N", "D", "batch", "rates tried", "best rate", "loss there", "2x off costs", "tuned rule", "costs")
+    columns = ("C", "N", "batch", "D", "rates tried", "best rate", "loss there", "2x off costs", "tuned rule", "costs")
     best = {id(each) for each in best_batches(tuned.valleys)}
     rows = []
     for each in tuned.valleys:
@@ -100,9 +101,9 @@ def _print_valleys(tuned: Tuned) -> None:
         floor = f"{each.best_rate:.3g}" if each.inside else f"{each.best_rate:.3g} (last)"
         of_rule = f"{tuned.rule(cell.shape, cell.tokens).learning_rate:.3g}" if id(each) in best else ""
         costs = [_percent(each.cost_of_two), of_rule, _percent(_rule_cost(each, tuned.rule))]
-        rows.append([f"{cell.C:.2e}", f"{cell.shape.N:,}", f"{cell.tokens:,}", each.batch_tokens, ladder, floor,
+        rows.append([power(cell.C), f"{cell.shape.N:,}", each.batch_tokens, f"{cell.tokens:,}", ladder, floor,
                      f"{each.best_loss:.4f}", *costs])  # fmt: skip
-    print_table(columns, rows)
+    print_table(columns, rows, keys=3)
 
 
 def _percent(share: float | None) -> str:

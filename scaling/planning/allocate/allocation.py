@@ -277,7 +277,7 @@ def _warnings(
         size = "FAR BEYOND THE DATA" if beyond[furthest] > 2 else "beyond the data"
         found.append(
             f"{size}: {furthest} lies {beyond[furthest]:.2f} decades outside the {low:.3g} to {high:.3g} that was trained. "
-            "The intervals below hold only if the law does."
+            "The intervals hold only if the law does."
         )
     if not subject.domain:
         found.append("how far this extrapolates is not known: the coefficients do not say which runs they come from.")

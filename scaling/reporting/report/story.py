@@ -265,7 +265,7 @@ def _beside(fit: Fit) -> list[Block]:
         return []
     C = numbers.power(fit.beside[0][2]["C"])
     caption = (
-        f"The answer at {C} FLOPs in narrower windows and under other laws; in brackets, the error on unseen budgets."
+        f"The answer at {C} FLOPs, in narrower windows and under other laws; in brackets, the error on unseen budgets."
     )
     return [Table(caption, ["runs", "law", "N*", "D*/N*", "loss", ""], rows)]
 
