@@ -433,6 +433,9 @@ def test_levers_that_this_law_does_not_know_are_borrowed_and_say_so(capsys):
     assert levers["distil from a teacher"]["loss"] is None
     _, levers = whatif_json(capsys, "--loss", "2.3")
     assert levers["mixture of experts"]["usd"] < -0.3
+    _, levers = whatif_json(capsys, "--flops", "1e10")  # where that law gives a dense model 112 nats
+    assert levers["mixture of experts"]["loss"] is None
+    assert "far larger runs" in levers["mixture of experts"]["how"]
 
 
 STUDENT = {"A": 2e3, "B": 2e6, "alpha": 0.3, "beta": 0.6, "gamma": 0.7, "c0": 2.5, "c1": 5.0, "d1": 1.3, "f1": 0.1}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaling.cli import EXIT_FAILED_CELLS, emit_json
 from scaling.cli._tables import duration, print_pairs, print_table
+from scaling.reporting.numbers import power
 
 if TYPE_CHECKING:
     from scaling.grid import RunSpec
@@ -123,4 +124,4 @@ def _show(found: Plan, state: dict[str, Any]) -> None:
 
 
 def _size(row: dict[str, Any]) -> list[str]:
-    return [f"{row['C']:.2e}", f"{row['N']:,}", f"{row['D']:,}", str(row["seed"])]
+    return [power(row["C"]), f"{row['N']:,}", f"{row['D']:,}", str(row["seed"])]

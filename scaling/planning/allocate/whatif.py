@@ -130,6 +130,8 @@ def _models(plan: Allocation) -> list[Lever]:
 BITS, IDLE = 8, 7 / 8
 #: Published laws that are asked where the plan's own law knows neither.
 BITS_LAW, IDLE_LAW = "kumar", "abnar"
+#: A law whose own loss at the plan's FLOPs is more than this many times the plan's is of far larger runs: it is not asked.
+FAR_OFF = 2.0
 
 
 def _in_bits(name: str, how: str, subject: Subject, plan: Allocation, rates: Rates, asked: Mapping[str, Any]) -> Lever:
@@ -171,6 +173,9 @@ def _borrowed_experts(plan: Allocation, loss: float | None) -> Lever:
         "at these FLOPs; memory counts all"
     )
     before = float(dense.loss(*dense.best()))
+    if before > FAR_OFF * plan.loss:
+        how = f"not known: {borrowed.source.split(',')[0]}'s law is of far larger runs, it gives {before:.3g} nats at these FLOPs"
+        return Lever("mixture of experts", None, None, None, None, how)
     if loss is None:
         N, D = mixed.best()
         return Lever("mixture of experts", float(mixed.loss(N, D)) - before, 0.0, 0.0, 0.0, how, float(N), float(D))
