@@ -123,6 +123,8 @@ def _pair(panel: Axes, x: np.ndarray, y: np.ndarray, best_x: float, best_y: floa
         across, up = (np.exp(values) if log else values for values, log in zip((across, up), wide))
         shades = [style.series(0) + "55", style.series(0) + "aa"]
         panel.contourf(across, up, density, (most, half, 2 * density.max()), colors=shades)
+        # Where one nearly follows from the other, the region is thinner than a line: its edge is what is seen.
+        panel.contour(across, up, density, (most,), colors=[style.series(0)], linewidths=0.9)
     panel.plot(best_x, best_y, "+", color=style.ink(), ms=7, mew=1.2)
 
 
