@@ -17,10 +17,13 @@ from scaling.fitting.fit import Fit, FitError, profiles
 from scaling.fitting.uncertainty import Profile
 from scaling.planning.allocate import Allocation, Subject
 from scaling.planning.cost import Rates
-from scaling.planning.cost.efficiency import Efficiency, accelerator_of, efficiency, read_records
+from scaling.planning.cost.efficiency import PARTS, Efficiency, accelerator_of, efficiency, read_records
 from scaling.planning.design import AtHand, Design, Expected, Target, check, design, noise_of, resampled
 from scaling.reporting.frontiers import USUAL, Best
 from scaling.runs import Run, Runs, record_paths
+
+#: What a run costs beside FLOPs, by label with unit -> its name in an efficiency report.
+COSTS = {"device-hours": "device_hours", "dollars": "usd", "energy, kWh": "kwh", "kg CO2e": "kg_co2e"}
 
 
 @dataclass(frozen=True)
@@ -155,18 +158,20 @@ class Study:
 
     @cached_property
     def costs(self) -> dict[str, np.ndarray]:
-        """What each run cost, by label with unit: FLOPs, and from its own clock hours, and kWh and kg where power is known."""
-        table, costs = self.runs.table, {"compute C, FLOPs": self.runs.C}
-        if "seconds" not in table or not np.isfinite(table["seconds"].to_numpy(np.float64)).any():
-            return costs
-        compiling = table["compile_seconds"].fillna(0.0) if "compile_seconds" in table else 0.0
-        hours = ((table["seconds"] + compiling) / 3600).to_numpy(np.float64)
-        costs["device-hours"] = hours
-        for device in table["device"].dropna().unique() if "device" in table else ():
-            rates = _rates(str(device))
-            here = np.where(table["device"] == device, hours, np.nan)
-            for label, rate in ({} if rates is None else _per_hour(rates)).items():
-                costs[label] = np.where(np.isfinite(here), here * rate, costs.get(label, np.nan))
+        """What each run cost, by label with unit: FLOPs; of a folder of records also what its efficiency report knows of each,
+        of a table with clocks the hours on them.
+        """
+        costs, table = {"compute C, FLOPs": self.runs.C}, self.runs.table
+        if self.efficiency is None:
+            clocks = [name for name in PARTS.values() if name in table]
+            hours = table[clocks].sum(axis=1, min_count=1).to_numpy(np.float64) / 3600
+            return {**costs, "device-hours": hours} if np.isfinite(hours).any() else costs
+        by_id = {run.id: run for run in self.efficiency.runs}
+        for label, axis in COSTS.items():
+            values = [run.axis(axis) if (run := by_id.get(id)) else None for id in self.runs.id]
+            known = np.array([np.nan if value is None else value for value in values], np.float64)
+            if np.isfinite(known).any():
+                costs[label] = known
         return costs
 
     @cached_property
@@ -185,16 +190,3 @@ def _where_possible(approach: Callable[[Runs], isoflop.Frontier], runs: Runs) ->
         return approach(runs)
     except FitError:
         return None
-
-
-def _rates(device: str) -> Rates | None:
-    """The rates of a device that the tables know; None for the others, a CPU for one."""
-    try:
-        return Rates.of(device)
-    except ValueError:
-        return None
-
-
-def _per_hour(rates: Rates) -> dict[str, float]:
-    known = {"dollars": rates.usd_per_hour, "energy, kWh": rates.kwh_per_hour, "kg CO2e": rates.kg_per_hour}
-    return {label: rate for label, rate in known.items() if rate is not None}

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from scaling.reporting import numbers
 from scaling.reporting.figures import planned, style
+from scaling.reporting.study import COSTS
 from scaling.runs import Runs
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 #: Sizes that waste at most these shares of the compute are marked.
 FLAT = (0.01, 0.05, 0.2)
-
-#: Costs that take a clock, or a device whose rates are known; where they are missing, the Pareto figure says so.
-OF_A_DEVICE = ("device-hours", "dollars", "energy, kWh", "kg CO2e")
 
 
 @style.drawn
@@ -99,7 +97,7 @@ def pareto(runs: Runs, costs: Mapping[str, np.ndarray]) -> Figure:
     figure.suptitle(
         "Loss against cost: the runs that no other run beats", x=0.01, ha="left", fontsize=9.5, fontweight="bold"
     )
-    unknown = [label.split(",")[0] for label in OF_A_DEVICE if label not in costs]
+    unknown = [label.split(",")[0] for label in COSTS if label not in costs]
     if unknown:
         figure.supxlabel(f"Not known for these runs: {', '.join(unknown)}.", fontsize=7.5, color=style.ink("soft"))
     return figure
