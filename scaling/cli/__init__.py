@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import json
 import os
@@ -90,7 +91,8 @@ def _complain(message: str, status: int) -> int:
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}."
+        room = " Make room; the same command goes on." if error.errno == errno.ENOSPC else ""
+        return f"{where}{error.strerror}.{room}"
     return " ".join(str(error).split())
 
 

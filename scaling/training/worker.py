@@ -156,12 +156,13 @@ class Worker:
             return True
         except Lost:
             return False
-        except ValueError as error:  # the spec's fault: it would fail again
-            self._give_up(task, claim, _reason(error))
         except Exception as error:
             if _cannot_write(error) or isinstance(error, DeviceLost):  # this process is of no more use
                 raise
-            self.failures.add(task.id, _reason(error))
+            if isinstance(error, ValueError):  # the spec's fault: it would fail again
+                self._give_up(task, claim, _reason(error))
+            else:
+                self.failures.add(task.id, _reason(error))
         return False
 
     def _follow(self, task: Task) -> bool:
@@ -262,7 +263,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sound = Worker(queue, args.name, corpus, _Stopping(stopping, queue.path), gang).run()
     except (ValueError, OSError) as error:
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-        print(f"{where}{getattr(error, 'strerror', None) or error}", file=sys.stderr)
+        full = (
+            os.strerror(errno.ENOSPC) if os.strerror(errno.ENOSPC) in str(error) else None
+        )  # said at length by a library
+        print(f"{where}{getattr(error, 'strerror', None) or full or error}", file=sys.stderr)
         return EXIT_CANNOT_WRITE if _cannot_write(error) else 1
     if not sound:
         sys.stderr.flush()
