@@ -52,7 +52,8 @@ def gallery(n: int) -> str:
     drawn = [f"<h2>{kind}</h2>{vector.inline_svg(draw(planted.runs(n)), kind, kind)}" for kind, draw in
              test_figures.DRAW.items()]  # fmt: skip
     css = web.asset("page.css")
-    return f"<!doctype html><meta charset='utf-8'><style>{css}</style><main><figure>{'</figure><figure>'.join(drawn)}</figure></main>"
+    head = f"<!doctype html><meta charset='utf-8'><style>{css}</style>"
+    return f"{head}<main><figure>{'</figure><figure>'.join(drawn)}</figure></main>"
 
 
 def pictures(page: Path, out: Path) -> None:
