@@ -22,8 +22,8 @@ from scaling.fitting.solve.moments import amplitude_of, lane_model, with_prior
 from scaling.fitting.solve.newton import RESOLUTION, SHARP, bucket, common_data, float64
 from scaling.fitting.solve.problem import Problem
 
-#: Most steps of a descent, and the part of the objective whose promise ends it.
-STEPS, NOTHING = 100, 1e-13
+#: Most steps of a descent, and the part of the objective whose promise ends it: some times the rounding of a sum over runs.
+STEPS, NOTHING = 100, 1e-12
 #: Coefficients, and directions, that change the law less than this part of what others do are left alone: a term has vanished.
 GONE, FAINTEST = 1e-9, 1e-12
 #: A coefficient this near to its bound is at it.

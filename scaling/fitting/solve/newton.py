@@ -145,18 +145,23 @@ def minimise(
         own = {"weights": padded, "free": mask[index], "prior_mean": centres[index]}
         return shared._replace(target=rows(target, index)[:, pad], **own)
 
+    def first_slopes(rows: np.ndarray) -> np.ndarray:
+        """The slope that each start in these rows begins with: where `smooth`, one at which its residuals count as squares."""
+        if not smooth:
+            return np.full(len(rows), shared.slope)
+        batches = [rows[i : i + lanes] for i in range(0, len(rows), lanes)]
+        full = [np.resize(batch, lanes) for batch in batches]
+        spread = [np.asarray(program.spread(starts[each], load(each)))[: len(b)] for each, b in zip(full, batches)]
+        gentle = min(shared.psi_high, -shared.psi_low) / (2 * np.concatenate(spread) + 1e-300)
+        return np.minimum(shared.slope / 2, gentle)
+
     def part(rows: np.ndarray) -> Solution:
         """Where the starts in these rows end."""
         with float64():
+            slopes = first_slopes(rows)
 
-            def enter(index: np.ndarray, data: Data, occupied: np.ndarray) -> _State:
-                slope, begun = np.full(lanes, shared.slope), starts[rows[index]]
-                if smooth:
-                    gentle = min(shared.psi_high, -shared.psi_low) / (
-                        2 * np.asarray(program.spread(begun, data)) + 1e-300
-                    )
-                    slope = np.minimum(slope / 2, gentle)
-                return _begin(begun, slope, smooth, occupied)
+            def enter(index: np.ndarray, occupied: np.ndarray) -> _State:
+                return _begin(starts[rows[index]], slopes[index], smooth, occupied)
 
             fill = lambda index: load(rows[index])  # noqa: E731
             ended = _drive(program.advance, enter, fill, starts[rows], lanes, iterations)
@@ -194,7 +199,7 @@ def _drive(
     )
     index, occupied, waiting = np.minimum(np.arange(lanes), S - 1), np.arange(lanes) < S, min(lanes, S)
     data = load(index)
-    state = enter(index, data, occupied)
+    state = enter(index, occupied)
     while occupied.any():
         state = _State(*map(np.asarray, advance(state, data, 4, iterations)))
         out = occupied & (state.status != RUNNING)
@@ -209,7 +214,7 @@ def _drive(
             occupied[entering] = True
             data = load(index)
             new = np.isin(np.arange(lanes), entering)
-            fresh = enter(index, data, occupied)
+            fresh = enter(index, occupied)
             state = _State(*(np.where(new.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(fresh, state)))
     return ended
 

@@ -100,37 +100,40 @@ def _project(problem: Problem, target: np.ndarray, basis: np.ndarray) -> np.ndar
     target = target - basis @ fixed
     out = _left_out(len(basis), positive & ~pinned)
     scale = np.abs(target) + 1e-300
-    weights = problem.weights / scale**2
+    weights = given = problem.weights / scale**2
+    columns = np.ascontiguousarray(np.swapaxes(basis, -1, -2))  # [S, K, R]: sums go along the runs
     for _ in range(3):
-        x = _positive_least_squares(np.where(pinned | out, 0.0, basis), target, weights, positive & ~pinned)
-        x = np.where(out[:, 0], 0.0, x)
-        residual = np.abs(target - np.einsum("srk,sk->sr", basis, x * ~pinned)) / scale
+        x = _positive_least_squares(columns, target, weights, ~(pinned | out), positive & ~pinned)
+        residual = np.abs(target - (x[:, None] @ columns)[:, 0]) / scale
         middle = np.median(residual, -1, keepdims=True) + 1e-12
-        weights = problem.weights / scale**2 / np.maximum(1.0, residual / (2 * middle))
-    size = np.abs(target).mean(-1, keepdims=True) / np.maximum(np.abs(basis).mean(1), 1e-300)
-    x = np.where(positive & ~(x > 0), np.where(out[:, 0], LEFT_OUT_SHARE, FAINT_SHARE) * size, x)
+        weights = given / np.maximum(1.0, residual / (2 * middle))
+    size = np.abs(target).mean(-1, keepdims=True) / np.maximum(np.abs(columns).mean(-1), 1e-300)
+    x = np.where(positive & ~(x > 0), np.where(out, LEFT_OUT_SHARE, FAINT_SHARE) * size, x)
     return np.where(pinned, fixed, x).reshape(-1, K)
 
 
 def _left_out(count: int, positive: np.ndarray) -> np.ndarray:
-    """[S, 1, K] of bool: which linear coefficients each start leaves out: all sets of them in turn, never all of them."""
-    out = np.zeros((count, 1, len(positive)), bool)
+    """[S, K] of bool: which linear coefficients each start leaves out: all sets of them in turn, never all of them."""
+    out = np.zeros((count, len(positive)), bool)
     sets = [off for off in itertools.product((False, True), repeat=len(positive)) if any(off) and not all(off)]
     sets = [off for off in sets if not np.any(np.array(off) & ~positive)]
     for turn, start in enumerate(range(LEAVE_OUT_EVERY - 1, count if sets else 0, LEAVE_OUT_EVERY)):
-        out[start, 0] = sets[turn % len(sets)]
+        out[start] = sets[turn % len(sets)]
     return out
 
 
 def _positive_least_squares(
-    basis: np.ndarray, target: np.ndarray, weights: np.ndarray, positive: np.ndarray
+    columns: np.ndarray, target: np.ndarray, weights: np.ndarray, there: np.ndarray, positive: np.ndarray
 ) -> np.ndarray:
-    """Least squares [S, K] with x >= 0 where asked: the best of all sets of positive coefficients at nought."""
-    K = basis.shape[-1]
-    size = np.sqrt(np.einsum("sr,srk->sk", weights, basis**2)) + 1e-300
-    scaled = basis / size[:, None, :]
-    gram = np.einsum("srk,sr,srj->skj", scaled, weights, scaled)
-    right = np.einsum("srk,sr,sr->sk", scaled, weights, target)
+    """Least squares [S, K] on `columns` [S, K, R], with x >= 0 where asked: the best of all sets of positive coefficients at
+    nought. Coefficients that are not `there` [S, K] are nought.
+    """
+    K = columns.shape[1]
+    weighed = columns * weights[:, None]
+    gram, right = weighed @ np.swapaxes(columns, 1, 2), (weighed @ target[:, :, None])[:, :, 0]
+    size = np.sqrt(np.einsum("skk->sk", gram)) + 1e-300
+    right = right / size * there
+    gram = gram / (size[:, :, None] * size[:, None]) * (there[:, :, None] & there[:, None])
     best, least = np.zeros_like(right), np.full(len(right), np.inf)
     for dropped in itertools.product((False, True), repeat=K):
         off = np.array(dropped)
@@ -139,7 +142,7 @@ def _positive_least_squares(
         keep = ~off
         matrix = gram * np.outer(keep, keep) + np.diag(off * 1.0) + 1e-13 * np.eye(K)
         x = np.linalg.solve(matrix, (right * keep)[..., None])[..., 0]
-        cost = np.einsum("sk,skj,sj->s", x, gram, x) - 2 * np.einsum("sk,sk->s", x, right)
+        cost = np.sum(x * ((gram @ x[..., None])[..., 0] - 2 * right), -1)
         better = np.all((x >= 0) | ~positive, -1) & (cost < least)
         best, least = np.where(better[:, None], x, best), np.where(better, cost, least)
-    return best / size
+    return best / size * there
