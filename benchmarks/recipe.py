@@ -3,8 +3,8 @@
 runs/rates-CORPUS* hold cells (a size, a number of tokens, a batch) at several learning rates, and runs/valleys-CORPUS the same
 cells at the default recipe's. One run of a cell is off by as much as a rate twice too high costs, so the answer is a surface
 through all runs of a corpus: log loss = a level for each cell + cost (log2 rate - log2 best)^2, where the best rate at a batch of
-256 tokens is a power of N (of the blocks) and of D, and grows as the square root of the batch. Beside it stand the cell's
-own means over seeds. Prints Markdown and writes benchmarks/recipe.json.
+256 tokens is a power of N (of the blocks) and of D and grows as the square root of the batch, and the cost is a power of N.
+Beside it stand the cell's own means over seeds. Prints Markdown and writes benchmarks/recipe.json.
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ def read(corpus: str) -> list[Cell]:
 
 
 def surface(cells: Sequence[Cell]) -> dict[str, Any]:
-    """The surface through all cells: the powers of the best rate with their standard errors, the cost of a rate twice off,
-    the noise of one run (a share of its loss), and at each cell the rule's rate over the best and what that costs."""
+    """The surface through all cells: the powers of the best rate with their standard errors, the cost of a rate twice off (at the
+    middle N) and its power of N, the noise of one run (a share of its loss), and at each cell the rule's rate over the best and
+    what that costs."""
     rows = [(i, math.log2(rate), math.log(loss))
             for i, cell in enumerate(cells) for rate, seeds in cell.losses.items() for loss in seeds.values()]  # fmt: skip
     cell, rate, loss = (np.array(column) for column in zip(*rows))
@@ -83,22 +84,26 @@ def surface(cells: Sequence[Cell]) -> dict[str, Any]:
     def best(p: np.ndarray) -> np.ndarray:
         return p[0] + p[1] * (N - N0) + p[2] * (D - D0) + batch
 
+    def cost(p: np.ndarray) -> np.ndarray:
+        return np.exp(p[3]) * 2 ** (p[4] * (N - N0))
+
     def residuals(p: np.ndarray) -> np.ndarray:
-        r = loss - np.exp(p[3]) * (rate - best(p)[cell]) ** 2
+        r = loss - cost(p)[cell] * (rate - best(p)[cell]) ** 2
         return r - (np.bincount(cell, r) / counts)[cell]
 
-    found = least_squares(residuals, [rate.mean(), -0.4, 0.0, math.log(0.01)])
-    variance = 2 * found.cost / (len(rows) - len(cells) - 4)
+    found = least_squares(residuals, [rate.mean(), -0.4, 0.0, math.log(0.01), 0.0])
+    variance = 2 * found.cost / (len(rows) - len(cells) - len(found.x))
     error = np.sqrt(np.diag(np.linalg.inv(found.jac.T @ found.jac) * variance))
-    off, cost = np.log2([each.rule_rate for each in cells]) - best(found.x), math.exp(found.x[3])
+    off, of_two = np.log2([each.rule_rate for each in cells]) - best(found.x), math.exp(found.x[3])
     return {
         "runs": len(rows),
         "rate_N": [float(found.x[1]), float(error[1])],
         "rate_D": [float(found.x[2]), float(error[2])],
-        "cost_of_two": [cost, cost * float(error[3])],
+        "cost_of_two": [of_two, of_two * float(error[3])],
+        "cost_N": [float(found.x[4]), float(error[4])],
         "noise": math.sqrt(variance),
         "rule_over_best": (2**off).tolist(),
-        "rule_costs": (cost * off**2).tolist(),
+        "rule_costs": (cost(found.x) * off**2).tolist(),
     }
 
 
@@ -141,7 +146,10 @@ def show(corpus: str, judged: Mapping[str, Any]) -> None:
         print(f"| {row['C']:.0e} | {row['N']:,} | {row['batch_tokens']} | {losses} | {row['rule_rate']:.3g} | "
               f"{row['rule_over_best']:.2f} | {row['rule_costs']:.2%} | {said} |")  # fmt: skip
     pooled, (least, most) = judged["surface"], judged["rule_over_best"]
-    told = {name: " +- ".join(f"{value:.3g}" for value in pooled[name]) for name in ("rate_N", "rate_D", "cost_of_two")}
+    told = {
+        name: " +- ".join(f"{value:.3g}" for value in pooled[name])
+        for name in ("rate_N", "rate_D", "cost_of_two", "cost_N")
+    }
     print(f"\n{pooled['runs']} runs: {told}, noise {pooled['noise']:.2%}; the rule's rate is {least:.2f} to {most:.2f} times the "
           f"best, and costs {judged['rule_costs_most']:.2%} at most.")  # fmt: skip
 
