@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -283,6 +284,16 @@ WITHOUT = {
 def test_a_figure_says_what_it_lacks(what: str) -> None:
     figure = WITHOUT[what]()
     assert any(len(text.get_text()) > 20 for text in figure.texts)
+
+
+def test_draws_at_and_below_nought_are_left_out_of_a_log_axis() -> None:
+    """A coefficient that a few resamples drive to nought, or a little below, and most spread over decades."""
+    rng, draws = np.random.default_rng(0), np.array(SUBJECT.draws)
+    draws[:, 1] = np.exp(2 * rng.normal(size=len(draws)))
+    draws[0, 1], draws[1, 2] = 0.0, -1e-9
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures.encode(figures.corner(replace(SUBJECT, draws=draws)), "png")
 
 
 def test_a_figure_is_written_as_what_its_name_says(tmp_path: Path) -> None:

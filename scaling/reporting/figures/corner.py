@@ -84,7 +84,7 @@ def _corner(
 
 
 def _wide(values: np.ndarray) -> bool:
-    low, high = np.quantile(values, (0.01, 0.99))
+    low, high = np.quantile(values, (0.005, 0.995))
     return bool(low > 0 and high / low > WIDE)
 
 
@@ -114,7 +114,8 @@ CELLS, REACH = 48, 4.5
 def _pair(panel: Axes, x: np.ndarray, y: np.ndarray, best_x: float, best_y: float) -> None:
     """The least regions that hold 50% and 90% of the draws."""
     wide = _wide(x), _wide(y)
-    drawn = np.stack([np.log(values) if log else values for values, log in zip((x, y), wide)])
+    inside = np.all([values > 0 if log else np.isfinite(values) for values, log in zip((x, y), wide)], 0)
+    drawn = np.stack([np.log(values[inside]) if log else values[inside] for values, log in zip((x, y), wide)])
     if np.all(np.ptp(drawn, axis=1) > 0):
         (across, up), density = _density(drawn)
         descending = np.sort(density, axis=None)[::-1]
