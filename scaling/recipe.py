@@ -135,8 +135,8 @@ class Rule:
 COUNTS = ("N", "N_blocks", "N_nonembedding", "N_matmul")
 
 #: The rules by the name that a grid.toml gives them. `valley`, the default, was measured on bytes of Python and on a planted
-#: language from 1e11 to 3e12 FLOPs (benchmarks/README.md, runs/LOG.md), where the best rate falls as N^-.49 and N^-.32 (+- .03)
-#: and as D^-.15 (+- .03). `step-law`: Li et al. 2025, arXiv 2503.04715, N without embedding. `porian`: Porian et al. 2024, as Li
+#: language from 1e11 to 3e12 FLOPs (benchmarks/README.md, runs/LOG.md), where the best rate falls as N^-.49 and N^-.33 (+- .03)
+#: and as D^-.14 (+- .03). `step-law`: Li et al. 2025, arXiv 2503.04715, N without embedding. `porian`: Porian et al. 2024, as Li
 #: et al. 2025 tabulate them, N with the head. These two were measured at 1e18 FLOPs and more: at 1e12 they disagree wildly.
 RULES: dict[str, Rule] = {
     "valley": Rule(
