@@ -12,7 +12,7 @@ project = "scaling"
 author = "the maintainers"
 release = version = installed("isoflop")
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "jupyter_execute"]
 html_theme = "furo"
 html_title = f"scaling {release}"
 myst_enable_extensions = ["dollarmath", "colon_fence"]
