@@ -161,7 +161,7 @@ def contest(size: tuple[int, int, int], cores: list[int | None], pythons: dict[s
     """
     from scaling.training.executors.engine import worker_environment
 
-    split = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={os.cpu_count()}"}
+    split = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={len(os.sched_getaffinity(0))}"}
     children = {
         name: [
             subprocess.Popen(

@@ -44,12 +44,15 @@ def print_table(
     console = Console(width=None if terminal else 400, highlight=False, markup=False)
     written = [[str(cell) for cell in row] for row in rows]
     text = [column in words.split(",") for column in columns]
-    aside = [wordy and _is_squeezed(columns, written, text, console.width) for wordy in text]
+    wide = [max(map(len, cells)) for cells in zip(columns, *written)]
+    squeezed = _is_squeezed(wide, text, console.width)
+    aside = [wordy and squeezed for wordy in text]
     if title:
         console.print(title, style="bold" if terminal else "")
     shown = [index for index, out in enumerate(aside) if not out]
     if len(shown) > 1 or not any(aside):
-        for part in _parts(shown, keys, columns, written, text, console.width):
+        least = [min(size, LEAST_WORDS) if wordy else size for size, wordy in zip(wide, text)]
+        for part in _parts(shown, keys, least, console.width):
             console.print(_table(part, columns, written, text, terminal))
     if any(aside):
         keys = keys if len(shown) > 1 else 1
@@ -59,17 +62,8 @@ def print_table(
         print_pairs((pair for pair in said if pair[1]), columns[0] if len(shown) == 1 else "")
 
 
-def _parts(
-    shown: Sequence[int],
-    keys: int,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    text: Sequence[bool],
-    width: int,
-) -> list[list[int]]:
-    """The columns to show, in as many tables as their widths need, each with the first ones."""
-    wide = [max(map(len, cells)) for cells in zip(columns, *rows)]
-    wide = [min(size, LEAST_WORDS) if wordy else size for size, wordy in zip(wide, text)]
+def _parts(shown: Sequence[int], keys: int, wide: Sequence[int], width: int) -> list[list[int]]:
+    """The columns to show, in as many tables as the room that each needs asks for, each with the first ones."""
     parts = [[*shown[:keys]]]
     for index in shown[keys:]:
         if len(parts[-1]) > keys and sum(wide[each] + 3 for each in (*parts[-1], index)) > width:
@@ -93,11 +87,10 @@ def _table(
     return table
 
 
-def _is_squeezed(columns: Sequence[str], rows: Sequence[Sequence[str]], text: Sequence[bool], width: int) -> bool:
+def _is_squeezed(wide: Sequence[int], text: Sequence[bool], width: int) -> bool:
     """Whether the columns of words have less room beside the others than they need and than can be read."""
-    widths = [max(map(len, cells)) for cells in zip(columns, *rows)]
-    room = width - sum(wide for wide, wordy in zip(widths, text) if not wordy) - 3 * len(columns)
-    wanted = sum(wide for wide, wordy in zip(widths, text) if wordy)
+    room = width - sum(size for size, wordy in zip(wide, text) if not wordy) - 3 * len(wide)
+    wanted = sum(size for size, wordy in zip(wide, text) if wordy)
     return room < wanted and room < LEAST_WORDS * sum(text)
 
 

@@ -180,12 +180,17 @@ PICTURES = (
 _LACKING: dict[str, Callable[[Study], bool]] = {
     "power-laws": lambda study: study.fit is None and study.approach2 is None,
     "training-curves": lambda study: not study.runs.curves,
-    "corner": lambda study: study.fit is None or study.fit.draws is None,
-    "answers": lambda study: study.fit is None or study.fit.draws is None,
-    "profiles": lambda study: study.fit is None or study.fit.draws is None or study.fit.digest != study.runs.digest,
+    "corner": lambda study: not _has_draws(study.fit),
+    "answers": lambda study: not _has_draws(study.fit),
+    "profiles": lambda study: study.fit is None or not _has_draws(study.fit) or study.fit.digest != study.runs.digest,
     "valleys": lambda study: not _has_valleys(study.runs),
     "floor": lambda study: study.floor is None or not study.floored,
 }
+
+
+def _has_draws(fit: Fit | None) -> bool:
+    """Whether there is a fit, with a bootstrap."""
+    return fit is not None and fit.draws is not None
 
 
 def _has_valleys(runs: Runs) -> bool:
@@ -250,6 +255,9 @@ def _card(fit: Fit, floor: Floor | None) -> list[Block]:
 
 def _beside(fit: Fit) -> list[Block]:
     """What narrower windows and other laws answer, which no bootstrap knows of."""
+    beside = fit.beside
+    if not beside:
+        return []
     rows = [
         [
             what,
@@ -259,11 +267,9 @@ def _beside(fit: Fit) -> list[Block]:
             numbers.plain(answer["loss"]),
             note,
         ]
-        for what, law, answer, note in fit.beside
+        for what, law, answer, note in beside
     ]
-    if not rows:
-        return []
-    C = numbers.power(fit.beside[0][2]["C"])
+    C = numbers.power(beside[0][2]["C"])
     caption = (
         f"The answer at {C} FLOPs, in narrower windows and under other laws; in brackets, the error on unseen budgets."
     )
