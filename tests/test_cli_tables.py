@@ -38,7 +38,8 @@ def test_isoflop_json(capsys, epoch):
         assert found["a"] + found["b"] == pytest.approx(1, abs=0.03)
         assert {"G_N", "G_D", "vertices", "left_out"} <= found.keys()
         assert all(
-            {"C", "N", "D", "loss", "kept", "left_out"} == vertex.keys() - {"runs"} for vertex in found["vertices"]
+            {"C", "N", "D", "loss", "kept", "left_out", "runs", "depth", "loss_se"} == vertex.keys()
+            for vertex in found["vertices"]
         )
         assert all(row["reason"] for row in found["left_out"])
     assert payload["bias"]["a_law"] == pytest.approx(PUBLISHED["besiroglu"].law.exponents[0], abs=1e-9)
@@ -52,6 +53,23 @@ def test_isoflop_text(capsys, epoch):
     assert "is its bias on this grid" in text
     assert "edge minimum" in text
     assert "\x1b" not in text
+
+
+def test_isoflop_says_where_a_valley_is_shallow_beside_its_losses_error(capsys, tmp_path):
+    """The shallower valley is .117 deep: an error of .0001 is under a tenth of that, one of .02 is not."""
+    path = tmp_path / "noisy.csv"
+    law = PUBLISHED["besiroglu"].law
+    cells = [(C, law.optimum(C)[0] * 2.0**step) for C in (1e15, 1e16) for step in (-1, -0.5, 0, 0.5, 1)]
+    for error in (1e-4, 0.02):
+        rows = [f"{N},{C / (6 * N)},{law.loss(N, C / (6 * N))},{error},262144" for C, N in cells]
+        path.write_text("\n".join(["N,D,loss,loss_se,eval_tokens", *rows, ""]))
+        assert main(["isoflop", str(path), "--law", "besiroglu"]) == 0
+        out, err = capsys.readouterr()
+        assert "std. error" in out
+        shallow = re.search(r"at 2 of 2 budgets .* 0\.02 of 0\.[0-9]+: .* eval_tokens = ([0-9,]+), would do", err)
+        assert bool(shallow) == (error == 0.02)
+        if shallow:
+            assert int(shallow[1].replace(",", "")) == pytest.approx(262144 * (0.2 / 0.117) ** 2, rel=0.02)
 
 
 def test_isoflop_says_why_an_approach_does_not_apply(capsys, tmp_path):

@@ -304,6 +304,11 @@ def test_a_figure_is_written_as_what_its_name_says(tmp_path: Path) -> None:
         figures.save(figure, tmp_path / "x.jpg")
 
 
+def test_the_manual_page_names_every_kind():
+    said = re.findall(r"^  ([a-z, -]+?)  +\S", plot.__doc__ or "", re.MULTILINE)
+    assert {name for line in said for name in line.split(", ")} == set(KINDS)
+
+
 def main() -> None:
     """Draw the references, and full-size pictures to look at into the folder named by LOOK."""
     REFERENCES.mkdir(exist_ok=True)
@@ -315,11 +320,6 @@ def main() -> None:
         (REFERENCES / f"{kind}-{n}.png").write_bytes(buffer.getvalue())
         if look := os.environ.get("LOOK"):
             figures.save(figure, Path(look) / f"{kind}-{n}.png")
-
-
-def test_the_manual_page_names_every_kind():
-    said = re.findall(r"^  ([a-z, -]+?)  +\S", plot.__doc__ or "", re.MULTILINE)
-    assert {name for line in said for name in line.split(", ")} == set(KINDS)
 
 
 if __name__ == "__main__":

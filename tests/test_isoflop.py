@@ -71,6 +71,21 @@ def test_vertices_outside_the_inner_half_are_left_out_with_the_reason():
     assert payload["left_out"][0]["reason"] == reasons[2]
 
 
+def test_a_valley_has_its_depth_beside_its_losses_errors():
+    """loss = floor + .01 (log N / N0)^2 over a factor 16: it rises .01 (log 4)^2 to both ends."""
+    x = np.linspace(-np.log(4), np.log(4), 7)
+    N = np.outer((1e6, 3e6), np.exp(x)).ravel()
+    D = np.repeat((1e15, 9e15), 7) / (6 * N)
+    runs = table(N, D, 3 + 0.01 * np.tile(x, 2) ** 2, loss_se=np.repeat((0.001, 0.003), 7))
+    quiet, noisy = approach2(runs).vertices
+    depth = 0.01 * np.log(4) ** 2
+    assert quiet.depth == pytest.approx(depth)
+    assert (quiet.loss_se, noisy.loss_se) == (pytest.approx(0.001), pytest.approx(0.003))
+    assert quiet.more_tokens < 1
+    assert noisy.more_tokens == pytest.approx((10 * 0.003 / depth) ** 2)  # an error falls as the root of the tokens
+    assert approach2(table(N, D, runs.loss)).vertices[0].more_tokens == 1
+
+
 def test_budget_without_a_minimum_is_left_out():
     runs = grid(HOFFMANN)
     hump = np.isclose(runs.C, BUDGETS[1])

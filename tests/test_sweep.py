@@ -137,20 +137,14 @@ def test_workers_that_cannot_start_end_the_sweep(grid, tmp_path, monkeypatch):
         sweeps.sweep(grid, tmp_path / "runs", Local(2))
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        ('OSError(errno.ENOSPC, os.strerror(28), "x.json")', "x.json: No space left on device"),
-        ('ValueError("RESOURCE_EXHAUSTED: a store says: " + os.strerror(28))', "No space left on device"),
-    ],
-    ids=["by Python", "by the checkpoints' library"],
-)
-def test_a_full_disk_ends_the_sweep_in_one_line(error, said, grid, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_ends_the_sweep_in_one_line(grid, tmp_path, monkeypatch, capsys):
+    error = 'OSError(errno.ENOSPC, os.strerror(28), "x.json")'
     full = f"trainer.train = lambda *a, **k: (_ for _ in ()).throw({error})"
     monkeypatch.setattr(sys, "executable", worker_that(full, tmp_path))
     (tmp_path / "grid.toml").write_text(grid.toml())
     assert main(["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "runs")]) == 2
-    assert f"a worker cannot write ({said}). Make room" in capsys.readouterr().err
+    said = "a worker cannot write (x.json: No space left on device). Once it can, the same command goes on"
+    assert said in capsys.readouterr().err
     assert record_paths(tmp_path / "runs") == []
 
 

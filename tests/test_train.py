@@ -151,7 +151,10 @@ def test_evaluation_weighs_every_window_alike(spec, corpus):
     np.testing.assert_allclose(error, np.std(one_by_one, ddof=1) / len(windows) ** 0.5, rtol=1e-4)
 
 
-def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(spec, corpus, whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), ValueError("A store: No space left on device.")]
+)
+def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(error, spec, corpus, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(course, "CHECKPOINT_SECONDS", 0.0)
     import orbax.checkpoint as ocp
 
@@ -161,11 +164,12 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(spec, corpus,
         def full(self):
             written(self)
             if list((tmp_path / spec.id).glob("6*")):
-                raise OSError(28, "No space left on device")
+                raise error
 
         patch.setattr(ocp.StandardCheckpointer, "wait_until_finished", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match="No space left") as raised:
             train(spec, corpus, checkpoints=tmp_path)
+        assert raised.value.errno == 28
     assert checkpoint.last_step(tmp_path / spec.id) == 4
     assert train(spec, corpus, checkpoints=tmp_path).loss == whole.loss
 

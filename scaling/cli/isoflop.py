@@ -8,6 +8,7 @@ them stands the law (fitted here, or from --law) and the bias that Approach 2 ha
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,8 @@ def run(args: argparse.Namespace) -> int | None:
         bias, why_no_bias = _attempt(
             lambda: isoflop.bias(runs, law, args.at, inner=args.inner, tolerance=args.tolerance)
         )
+    if second is not None:
+        _warn_of_noise(second, runs)
     if args.json:
         cli.emit_json(
             {
@@ -159,16 +162,44 @@ def _print_vertices(found: Frontier) -> None:
     from scaling.cli._tables import print_table
     from scaling.reporting.numbers import count, power
 
+    measured = any(vertex.loss_se for vertex in found.vertices)
     rows = []
     for vertex in found.vertices:
-        sizes = ["-"] * 4
+        sizes = ["-"] * 5
         if vertex.N is not None and vertex.D is not None and vertex.loss is not None:
-            sizes = [count(vertex.N), count(vertex.D), f"{vertex.loss:.4f}", f"{vertex.D / vertex.N:.3g}"]
-        rows.append(
-            [power(vertex.C), str(vertex.runs), *sizes, "kept" if vertex.kept else f"left out: {vertex.left_out}"]
-        )
-    print_table(["C", "runs", "N*", "D*", "loss", "D/N", ""], rows, title="Approach 2: vertices", words="")
+            sizes = [
+                count(vertex.N),
+                count(vertex.D),
+                f"{vertex.loss:.4f}",
+                f"{vertex.D / vertex.N:.3g}",
+                f"{vertex.depth:.4f}",
+            ]
+        error = ["-" if vertex.loss_se is None else f"{vertex.loss_se:.4f}"] if measured else []
+        why = "kept" if vertex.kept else f"left out: {vertex.left_out}"
+        rows.append([power(vertex.C), str(vertex.runs), *sizes, *error, why])
+    head = ["C", "runs", "N*", "D*", "loss", "D/N", "depth", *(["std. error"] if measured else []), ""]
+    print_table(head, rows, title="Approach 2: vertices", words="")
     print()
+
+
+def _warn_of_noise(found: Frontier, runs: Runs) -> None:
+    """Say which valleys are shallow beside the error of one loss over the held-out tokens, and how many tokens would do."""
+    import numpy as np
+
+    noisy = [vertex for vertex in found.kept if vertex.more_tokens > 1]
+    if not noisy:
+        return
+    worst = max(noisy, key=lambda vertex: vertex.more_tokens)
+    tokens = float(np.max(runs.table["eval_tokens"])) if "eval_tokens" in runs.table else None
+    remedy = f"{worst.more_tokens:.2g} times the held-out tokens" + (
+        f", eval_tokens = {math.ceil(tokens * worst.more_tokens):,}," if tokens else ""
+    )
+    print(
+        f"scaling: warning: at {len(noisy)} of {len(found.kept)} budgets the standard error of one loss is over a tenth of the "
+        f"valley's depth, at {worst.C:.2g} FLOPs {worst.loss_se:.2g} of {worst.depth:.2g}: {remedy} would do. What of it is "
+        "common to the runs moves no vertex.",
+        file=sys.stderr,
+    )
 
 
 def _print_edges(found: Frontier) -> None:

@@ -38,7 +38,9 @@ class Budget:
 class Vertex:
     """Where one budget has its minimum: N in parameters, D in tokens, loss; and why it is left out, if it is.
 
-    N, D and loss are None where there is no minimum at all. `runs` is how many runs it was found from.
+    N, D and loss are None where there is no minimum at all. `runs` is how many runs it was found from. Of a parabola, `depth` is
+    its mean rise from the vertex to the smallest and the largest size, and `loss_se` the mean standard error of its losses over
+    the held-out tokens where the table has one, in nats per token.
     """
 
     C: float
@@ -47,11 +49,18 @@ class Vertex:
     loss: float | None
     runs: int
     left_out: str | None = None
+    depth: float | None = None
+    loss_se: float | None = None
 
     @property
     def kept(self) -> bool:
         """Whether the power laws go through it."""
         return self.left_out is None
+
+    @property
+    def more_tokens(self) -> float:
+        """How many times the held-out tokens a loss's standard error would take to be a tenth of the depth; at most 1: enough."""
+        return (10 * self.loss_se / self.depth) ** 2 if self.loss_se and self.depth else 1.0
 
 
 @dataclass(frozen=True)
@@ -160,7 +169,7 @@ def _vertex(runs: Runs, budget: Budget, inner: float) -> Vertex:
     tokens = _bottom(np.log(runs.D[rows]), loss, weight)
     if bottom is None or tokens is None:
         return Vertex(budget.C, None, None, None, len(rows), "no minimum: the parabola opens downwards.")
-    (log_N, least), (log_D, _) = bottom, tokens
+    (log_N, least, depth), (log_D, _, _) = bottom, tokens
     low, high = x.min(), x.max()
     middle, reach = (low + high) / 2, inner * (high - low) / 2
     reason = None
@@ -168,11 +177,14 @@ def _vertex(runs: Runs, budget: Budget, inner: float) -> Vertex:
         side = "below" if log_N < middle else "above"
         span = "the sizes that were trained" if not low <= log_N <= high else f"the inner {inner:.0%} of the sizes"
         reason = f"vertex at N = {np.exp(log_N):.3g}, {side} {span} ({np.exp(low):.3g} to {np.exp(high):.3g})."
-    return Vertex(budget.C, float(np.exp(log_N)), float(np.exp(log_D)), least, len(rows), reason)
+    loss_se = None if runs.loss_se is None else float(runs.loss_se[rows].mean())
+    return Vertex(
+        budget.C, float(np.exp(log_N)), float(np.exp(log_D)), least, len(rows), reason, depth=depth, loss_se=loss_se
+    )
 
 
-def _bottom(x: np.ndarray, loss: np.ndarray, weight: np.ndarray | None) -> tuple[float, float] | None:
-    """(x, loss) at the bottom of the least-squares parabola; None where it has none."""
+def _bottom(x: np.ndarray, loss: np.ndarray, weight: np.ndarray | None) -> tuple[float, float, float] | None:
+    """(x, loss) at the bottom of the least-squares parabola and its mean rise at both ends; None where it has none."""
     centre, spread = x.mean(), np.ptp(x)
     z = (x - centre) / spread
     root = np.ones_like(z) if weight is None else np.sqrt(weight)
@@ -182,7 +194,8 @@ def _bottom(x: np.ndarray, loss: np.ndarray, weight: np.ndarray | None) -> tuple
     z_min = -c1 / (2 * c2)
     if abs(z_min) > 100:  # flat to rounding: there is nothing to see a hundred grids away
         return None
-    return float(centre + spread * z_min), float(c0 - c1**2 / (4 * c2))
+    rise = c2 * np.mean((np.array([z.min(), z.max()]) - z_min) ** 2)
+    return float(centre + spread * z_min), float(c0 - c1**2 / (4 * c2)), float(rise)
 
 
 def approach1(runs: Runs, *, points: int = 100) -> Frontier:

@@ -263,8 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sound = Worker(queue, args.name, corpus, _Stopping(stopping, queue.path), gang).run()
     except (ValueError, OSError) as error:
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-        said = os.strerror(errno.ENOSPC) if _says_full(error) else error
-        print(f"{where}{getattr(error, 'strerror', None) or said}", file=sys.stderr)
+        print(f"{where}{getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return EXIT_CANNOT_WRITE if _cannot_write(error) else 1
     if not sound:
         sys.stderr.flush()
@@ -330,17 +329,10 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-def _says_full(error: BaseException) -> bool:
-    """Whether an error's words say that the disk is full: a library says so at length, in an error of its own."""
-    return os.strerror(errno.ENOSPC) in str(error)
-
-
 def _cannot_write(error: BaseException | None) -> bool:
     """Whether an error, or one behind it, says that nothing can be written any more."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
-            return True
-        if _says_full(error):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -99,6 +99,8 @@ def _print_planned(found: Fit) -> None:
 
 def _print_beside(found: Fit) -> None:
     """The answer in narrower windows and under other laws, which no bootstrap knows of."""
+    from scaling.fitting.fit import ALL_RUNS
+
     rows = found.beside
     if not rows:
         return
@@ -106,7 +108,7 @@ def _print_beside(found: Fit) -> None:
         ["law or window", "N", "D/N", "loss", "runs"],
         [
             [
-                law if what == "all runs" else what,
+                law if what == ALL_RUNS else what,
                 numbers.count(answer["N"]),
                 numbers.power(answer["tokens_per_parameter"]),
                 numbers.plain(answer["loss"]),

@@ -21,6 +21,8 @@ from scaling.runs import to_json, write_whole
 
 #: Version of the fit file's layout.
 SCHEMA = 1
+#: What `Fit.beside` says of an answer that is from no narrower window.
+ALL_RUNS = "all runs"
 #: Fields of a Fit that its file holds as they are.
 _PLAIN = (
     "intervals",
@@ -142,14 +144,14 @@ class Fit:
             return []
         at = len(self.answers) // 2
         own = next((f"; {_verdict(each)}" for each in self.rivals if each["fitted"]), "")
-        rows = [("all runs", self.law.name, self.answers[at], f"{self.n} runs{own}")]
+        rows = [(ALL_RUNS, self.law.name, self.answers[at], f"{self.n} runs{own}")]
         rows += [
             (each["what"], self.law.name, each["answers"][at], f"{each['n']} runs")
             for each in self.windows
             if each["answers"]
         ]
         rivals = [each for each in self.rivals if each["answers"] and not each["fitted"]]
-        rows += [("all runs", each["law"], each["answers"][at], _verdict(each)) for each in rivals]
+        rows += [(ALL_RUNS, each["law"], each["answers"][at], _verdict(each)) for each in rivals]
         return rows if len(rows) > 1 else []
 
     @property

@@ -58,8 +58,18 @@ class Kaplan(Law):
         return {**rest, "Nc": Nc, "Dc": coefficients[:, 1]}
 
 
+class _OfOneAlone(Law):
+    """A law of N or of D alone."""
+
+    def optimum(self, C: Any) -> tuple[Any, Any]:
+        """Raises ValueError: without both in the law, no budget divides."""
+        raise ValueError(
+            f"{self.name} knows {self.columns[0]} alone, so it has no best N for a budget; fit `kaplan` or `chinchilla`."
+        )
+
+
 @dataclass(frozen=True)
-class KaplanN(Law):
+class KaplanN(_OfOneAlone):
     """L = (Nc / N)^aN: the loss of models that are trained to the end (Kaplan et al. 2020, equation 1.1)."""
 
     Nc: float
@@ -75,12 +85,6 @@ class KaplanN(Law):
         """(Nc / N)^aN, nats per token, whatever D is."""
         return (self.Nc / N) ** self.aN
 
-    def optimum(self, C: Any) -> tuple[Any, Any]:
-        """Raises ValueError: without D in the law, no budget divides."""
-        raise ValueError(
-            f"{self.name} does not know D, so it has no best N for a budget; fit `kaplan` or `chinchilla`."
-        )
-
     @classmethod
     def linearise(cls, rest: Mapping[str, Any], loss: np.ndarray, N: Any) -> tuple[np.ndarray, np.ndarray]:
         """log L is linear in aN log Nc and aN."""
@@ -93,7 +97,7 @@ class KaplanN(Law):
 
 
 @dataclass(frozen=True)
-class KaplanD(Law):
+class KaplanD(_OfOneAlone):
     """L = (Dc / D)^aD: the loss of large models on little data (Kaplan et al. 2020, equation 1.2)."""
 
     Dc: float
@@ -108,12 +112,6 @@ class KaplanD(Law):
     def loss(self, D: Any, N: Any = None) -> Any:
         """(Dc / D)^aD, nats per token, whatever N is."""
         return (self.Dc / D) ** self.aD
-
-    def optimum(self, C: Any) -> tuple[Any, Any]:
-        """Raises ValueError: without N in the law, no budget divides."""
-        raise ValueError(
-            f"{self.name} does not know N, so it has no best N for a budget; fit `kaplan` or `chinchilla`."
-        )
 
     @classmethod
     def linearise(cls, rest: Mapping[str, Any], loss: np.ndarray, D: Any) -> tuple[np.ndarray, np.ndarray]:

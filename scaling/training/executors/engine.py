@@ -141,7 +141,7 @@ def _attribute(worker: Started, ending: Ending, left: Sequence[Task], claims: Cl
         claims.void(claim)
     if ending.status == EXIT_CANNOT_WRITE:
         raise OSError(
-            errno.EIO, f"a worker cannot write ({ending.said}). Make room; the same command goes on", str(folder)
+            errno.EIO, f"a worker cannot write ({ending.said}). Once it can, the same command goes on", str(folder)
         )
     if not ending.preempted and ending.status != 0:
         for task in left:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,13 @@ def save(folder: Path, step: int, kept: dict[str, Any]) -> None:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save((folder / str(step)).absolute(), kept, force=True)
             checkpointer.wait_until_finished()
-    except BaseException:
+    except BaseException as error:
         if devices.is_first() and folder.exists():
             for path in set(folder.iterdir()) - set(before):
                 shutil.rmtree(path, ignore_errors=True)
+        full = os.strerror(errno.ENOSPC)
+        if isinstance(error, Exception) and full in str(error):  # which the store tells at length, as a ValueError
+            raise OSError(errno.ENOSPC, full, str(folder)) from error
         raise
     for path in before:
         if path.name != str(step):
