@@ -4,11 +4,15 @@ import json
 import re
 import sys
 
+import numpy as np
 import pytest
 
 from scaling.cli import main
 from scaling.cli._tables import print_table
+from scaling.fitting.laws import Chinchilla
 from scaling.fitting.published import PUBLISHED
+from scaling.grid import Grid
+from scaling.runs import Run
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def test_isoflop_json(capsys, epoch):
         assert found["a"] + found["b"] == pytest.approx(1, abs=0.03)
         assert {"G_N", "G_D", "vertices", "left_out"} <= found.keys()
         assert all(
-            {"C", "N", "D", "loss", "kept", "left_out", "runs", "depth", "loss_se"} == vertex.keys()
+            {"C", "N", "D", "loss", "kept", "left_out", "runs", "depth", "depth_se", "N_se"} == vertex.keys()
             for vertex in found["vertices"]
         )
         assert all(row["reason"] for row in found["left_out"])
@@ -55,21 +59,23 @@ def test_isoflop_text(capsys, epoch):
     assert "\x1b" not in text
 
 
-def test_isoflop_says_where_a_valley_is_shallow_beside_its_losses_error(capsys, tmp_path):
-    """The shallower valley is .117 deep: an error of .0001 is under a tenth of that, one of .02 is not."""
-    path = tmp_path / "noisy.csv"
-    law = PUBLISHED["besiroglu"].law
-    cells = [(C, law.optimum(C)[0] * 2.0**step) for C in (1e15, 1e16) for step in (-1, -0.5, 0, 0.5, 1)]
-    for error in (1e-4, 0.02):
-        rows = [f"{N},{C / (6 * N)},{law.loss(N, C / (6 * N))},{error},262144" for C, N in cells]
-        path.write_text("\n".join(["N,D,loss,loss_se,eval_tokens", *rows, ""]))
-        assert main(["isoflop", str(path), "--law", "besiroglu"]) == 0
+def test_isoflop_says_where_a_valley_is_known_badly_over_the_held_out_tokens(capsys, tmp_path):
+    grid = Grid.of(
+        {"corpus": "planted:0", "budgets": [1e12, 1e13], "sizes": [2e4, 4e4, 8e4, 16e4, 32e4], "vocab": 64}, name="x"
+    )
+    law, rng = Chinchilla(E=1.5, A=30.0, B=200.0, alpha=0.4, beta=0.4), np.random.default_rng(0)
+    for error in (0.001, 0.1):
+        for spec in grid.specs("0" * 16):
+            parts = law.loss(spec.shape.N, spec.tokens) + error * rng.normal(size=32)
+            Run.of(spec, status="done", loss=parts.mean(), loss_parts=list(parts)).write(tmp_path)
+        assert main(["isoflop", str(tmp_path), "--law", "besiroglu", "--inner", "inf", "--json"]) == 0
         out, err = capsys.readouterr()
-        assert "std. error" in out
-        shallow = re.search(r"at 2 of 2 budgets .* 0\.02 of 0\.[0-9]+: .* eval_tokens = ([0-9,]+), would do", err)
-        assert bool(shallow) == (error == 0.02)
-        if shallow:
-            assert int(shallow[1].replace(",", "")) == pytest.approx(262144 * (0.2 / 0.117) ** 2, rel=0.02)
+        worst = max(json.loads(out)["approach2"]["vertices"], key=lambda vertex: vertex["depth_se"] / vertex["depth"])
+        needed = re.search(r"at (\d) of 2 budgets the held-out tokens leave .* eval_tokens = ([0-9,]+) would do", err)
+        assert bool(needed) == (error == 0.1)
+        if needed:
+            times = (10 * worst["depth_se"] / worst["depth"]) ** 2
+            assert int(needed[2].replace(",", "")) == pytest.approx(262144 * times, rel=1e-4)
 
 
 def test_isoflop_says_why_an_approach_does_not_apply(capsys, tmp_path):

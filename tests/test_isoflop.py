@@ -71,19 +71,31 @@ def test_vertices_outside_the_inner_half_are_left_out_with_the_reason():
     assert payload["left_out"][0]["reason"] == reasons[2]
 
 
-def test_a_valley_has_its_depth_beside_its_losses_errors():
-    """loss = floor + .01 (log N / N0)^2 over a factor 16: it rises .01 (log 4)^2 to both ends."""
+def test_a_valley_has_its_depth_and_what_the_held_out_tokens_make_of_it():
+    """loss = floor + .01 (log N / N0)^2 over a factor 16: it rises .01 (log 4)^2 to both ends.
+
+    On each part of the held-out tokens it is some times as deep and shifted; what is common to the runs makes no error.
+    """
+    rng = np.random.default_rng(0)
     x = np.linspace(-np.log(4), np.log(4), 7)
     N = np.outer((1e6, 3e6), np.exp(x)).ravel()
     D = np.repeat((1e15, 9e15), 7) / (6 * N)
-    runs = table(N, D, 3 + 0.01 * np.tile(x, 2) ** 2, loss_se=np.repeat((0.001, 0.003), 7))
-    quiet, noisy = approach2(runs).vertices
+    common, times, shift = rng.normal(size=32), rng.normal(1, 0.1, 32), rng.normal(0, 0.05, 32)
+    times, shift = times - times.mean() + 1, shift - shift.mean()
+    parts = 3 + common + 0.01 * times * x[:, None] ** 2 + 0.01 * shift * x[:, None]
+    runs = table(N, D, np.tile(parts.mean(1), 2))
+    own = {str(i): list(parts[i % 7] if i < 7 else 3 + common + 0.01 * x[i % 7] ** 2) for i in range(14)}
+    rough, smooth = approach2(replace(runs, parts=own)).vertices
     depth = 0.01 * np.log(4) ** 2
-    assert quiet.depth == pytest.approx(depth)
-    assert (quiet.loss_se, noisy.loss_se) == (pytest.approx(0.001), pytest.approx(0.003))
-    assert quiet.more_tokens < 1
-    assert noisy.more_tokens == pytest.approx((10 * 0.003 / depth) ** 2)  # an error falls as the root of the tokens
-    assert approach2(table(N, D, runs.loss)).vertices[0].more_tokens == 1
+    assert rough.depth == pytest.approx(depth)
+    assert rough.depth_se == pytest.approx(depth * times.std(ddof=1) / np.sqrt(32), rel=0.02)
+    assert rough.N_se == pytest.approx(
+        shift.std(ddof=1) / 2 / np.sqrt(32), rel=0.1
+    )  # the bottom lies at -shift / 2 times
+    assert rough.more_tokens == pytest.approx((10 * rough.depth_se / depth) ** 2)
+    assert smooth.depth_se == pytest.approx(0, abs=1e-12)
+    assert approach2(runs).vertices[0].depth_se is None
+    assert approach2(runs).vertices[0].more_tokens == 1
 
 
 def test_budget_without_a_minimum_is_left_out():

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 
 from scaling.grid import RunSpec
 from scaling.recipe import Recipe
+from scaling.runs import to_json
 from scaling.shape import Shape
 from scaling.training import model
 from scaling.training.train import (
@@ -32,6 +33,7 @@ from scaling.training.train import (
     train_branches,
     train_many,
 )
+from scaling.training.train.evaluate import parts, standard_error
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -149,6 +151,23 @@ def test_evaluation_weighs_every_window_alike(spec, corpus):
     one_by_one = [evaluate_windows(compiled, params, window[None], 16) for window in windows]
     np.testing.assert_allclose(loss, np.mean(one_by_one), rtol=1e-6)
     np.testing.assert_allclose(error, np.std(one_by_one, ddof=1) / len(windows) ** 0.5, rtol=1e-4)
+
+
+def test_windows_of_one_document_are_no_evidence_apart():
+    """Documents of 16 windows whose losses differ by N(0, 1): the error is that of 256 documents, not of 4,096 windows."""
+    rng = np.random.default_rng(0)
+    found = [standard_error(3 + np.repeat(rng.normal(size=256), 16) + 0.1 * rng.normal(size=4096)) for _ in range(50)]
+    assert np.mean(found) == pytest.approx(1 / 16, rel=0.05)
+    assert standard_error(np.array([3.0])) is None
+    assert parts(np.arange(5.0)).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_one_held_out_window_gives_a_loss_without_an_error(spec, corpus):
+    run = train(replace(spec, eval_tokens=spec.shape.context), corpus)
+    assert run.status == "done"
+    assert run.loss_se is None
+    assert run.loss_parts == [pytest.approx(run.loss, rel=1e-6)]
+    json.loads(to_json(asdict(run)))
 
 
 @pytest.mark.parametrize(

@@ -162,42 +162,31 @@ def _print_vertices(found: Frontier) -> None:
     from scaling.cli._tables import print_table
     from scaling.reporting.numbers import count, power
 
-    measured = any(vertex.loss_se for vertex in found.vertices)
     rows = []
     for vertex in found.vertices:
         sizes = ["-"] * 5
         if vertex.N is not None and vertex.D is not None and vertex.loss is not None:
-            sizes = [
-                count(vertex.N),
-                count(vertex.D),
-                f"{vertex.loss:.4f}",
-                f"{vertex.D / vertex.N:.3g}",
-                f"{vertex.depth:.4f}",
-            ]
-        error = ["-" if vertex.loss_se is None else f"{vertex.loss_se:.4f}"] if measured else []
+            depth = f"{vertex.depth:.4f}" + ("" if vertex.depth_se is None else f" ± {vertex.depth_se:.4f}")
+            sizes = [count(vertex.N), count(vertex.D), f"{vertex.loss:.4f}", f"{vertex.D / vertex.N:.3g}", depth]
         why = "kept" if vertex.kept else f"left out: {vertex.left_out}"
-        rows.append([power(vertex.C), str(vertex.runs), *sizes, *error, why])
-    head = ["C", "runs", "N*", "D*", "loss", "D/N", "depth", *(["std. error"] if measured else []), ""]
-    print_table(head, rows, title="Approach 2: vertices", words="")
+        rows.append([power(vertex.C), str(vertex.runs), *sizes, why])
+    print_table(["C", "runs", "N*", "D*", "loss", "D/N", "depth", ""], rows, title="Approach 2: vertices", words="")
     print()
 
 
 def _warn_of_noise(found: Frontier, runs: Runs) -> None:
-    """Say which valleys are shallow beside the error of one loss over the held-out tokens, and how many tokens would do."""
+    """Say which valleys are shallow beside their error over the held-out tokens, and how many tokens would do."""
     import numpy as np
 
     noisy = [vertex for vertex in found.kept if vertex.more_tokens > 1]
     if not noisy:
         return
     worst = max(noisy, key=lambda vertex: vertex.more_tokens)
-    tokens = float(np.max(runs.table["eval_tokens"])) if "eval_tokens" in runs.table else None
-    remedy = f"{worst.more_tokens:.2g} times the held-out tokens" + (
-        f", eval_tokens = {math.ceil(tokens * worst.more_tokens):,}," if tokens else ""
-    )
+    tokens = math.ceil(float(np.max(runs.table["eval_tokens"])) * worst.more_tokens)
     print(
-        f"scaling: warning: at {len(noisy)} of {len(found.kept)} budgets the standard error of one loss is over a tenth of the "
-        f"valley's depth, at {worst.C:.2g} FLOPs {worst.loss_se:.2g} of {worst.depth:.2g}: {remedy} would do. What of it is "
-        "common to the runs moves no vertex.",
+        f"scaling: warning: at {len(noisy)} of {len(found.kept)} budgets the held-out tokens leave the valley's depth uncertain "
+        f"by over a tenth; at {worst.C:.2g} FLOPs {worst.depth:.2g} +- {worst.depth_se:.2g}. "
+        f"eval_tokens = {tokens:,} would do.",
         file=sys.stderr,
     )
 

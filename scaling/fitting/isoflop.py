@@ -39,8 +39,9 @@ class Vertex:
     """Where one budget has its minimum: N in parameters, D in tokens, loss; and why it is left out, if it is.
 
     N, D and loss are None where there is no minimum at all. `runs` is how many runs it was found from. Of a parabola, `depth` is
-    its mean rise from the vertex to the smallest and the largest size, and `loss_se` the mean standard error of its losses over
-    the held-out tokens where the table has one, in nats per token.
+    its mean rise from the vertex to the smallest and the largest size, in nats per token. `depth_se` and `N_se` (a share of N)
+    are standard errors over the held-out tokens alone, which all runs share: by the jackknife over the parts of these, where
+    the records hold the losses on them.
     """
 
     C: float
@@ -50,7 +51,8 @@ class Vertex:
     runs: int
     left_out: str | None = None
     depth: float | None = None
-    loss_se: float | None = None
+    depth_se: float | None = None
+    N_se: float | None = None
 
     @property
     def kept(self) -> bool:
@@ -59,8 +61,8 @@ class Vertex:
 
     @property
     def more_tokens(self) -> float:
-        """How many times the held-out tokens a loss's standard error would take to be a tenth of the depth; at most 1: enough."""
-        return (10 * self.loss_se / self.depth) ** 2 if self.loss_se and self.depth else 1.0
+        """How many times the held-out tokens the depth's standard error would take to be a tenth of it; at most 1: enough."""
+        return (10 * self.depth_se / self.depth) ** 2 if self.depth_se and self.depth else 1.0
 
 
 @dataclass(frozen=True)
@@ -177,10 +179,27 @@ def _vertex(runs: Runs, budget: Budget, inner: float) -> Vertex:
         side = "below" if log_N < middle else "above"
         span = "the sizes that were trained" if not low <= log_N <= high else f"the inner {inner:.0%} of the sizes"
         reason = f"vertex at N = {np.exp(log_N):.3g}, {side} {span} ({np.exp(low):.3g} to {np.exp(high):.3g})."
-    loss_se = None if runs.loss_se is None else float(runs.loss_se[rows].mean())
-    return Vertex(
-        budget.C, float(np.exp(log_N)), float(np.exp(log_D)), least, len(rows), reason, depth=depth, loss_se=loss_se
-    )
+    errors = _over_parts(runs, rows, x, weight)
+    return Vertex(budget.C, float(np.exp(log_N)), float(np.exp(log_D)), least, len(rows), reason, depth, *errors)
+
+
+def _over_parts(
+    runs: Runs, rows: np.ndarray, x: np.ndarray, weight: np.ndarray | None
+) -> tuple[float | None, float | None]:
+    """Standard errors of a valley's depth and of log N at its bottom, by the jackknife over parts of the held-out tokens.
+
+    None where the runs have no parts, or a parabola without one of them has no bottom.
+    """
+    parts = np.array([runs.parts.get(str(id), ()) for id in runs.id[rows]]) if runs.parts else np.empty((0, 0))
+    count = parts.shape[-1]
+    if count < 2:
+        return None, None
+    without = [_bottom(x, (parts.sum(1) - parts[:, part]) / (count - 1), weight) for part in range(count)]
+    if None in without:
+        return None, None
+    log_N, _, depth = np.array(without).T
+    depth_se, N_se = (float(np.sqrt((count - 1) * np.var(values))) for values in (depth, log_N))
+    return depth_se, N_se
 
 
 def _bottom(x: np.ndarray, loss: np.ndarray, weight: np.ndarray | None) -> tuple[float, float, float] | None:
@@ -351,7 +370,7 @@ def bias(runs: Runs, law: Law, at: Sequence[float] = (), *, inner: float = 0.5, 
 def noise_free(runs: Runs, law: Law) -> Runs:
     """The same runs with the losses that the law gives them."""
     columns = {name: runs.table[name].to_numpy(np.float64) for name in law.columns}
-    return replace(runs, table=runs.table.assign(loss=np.asarray(law.loss(**columns))))
+    return replace(runs, table=runs.table.assign(loss=np.asarray(law.loss(**columns))), parts={})
 
 
 def _optimum(runs: Runs, law: Law, C: float) -> tuple[float, float]:

@@ -16,10 +16,11 @@ from scaling.runs.write import to_json, write_whole
 _NAMED = re.compile(r"[0-9a-f]{16}\.json")
 
 #: Version of the record's layout; a reader refuses a newer one.
-SCHEMA = 1
+SCHEMA = 2
 
 #: Field of a record that a table has no column for -> what it holds; `COLUMNS` in table.py describes the others.
 ALONE = {
+    "loss_parts": "mean loss on each of 32 consecutive parts of the held-out tokens, as equal as can be, nats per token",
     "curve": "training loss on the way: a list of [tokens, nats per token]",
     "spec": "everything that fixes the run: shape, recipe, corpus, digest, tokens, seed, eval_tokens",
     "heldout": "loss and loss_se on further held-out sets, by name",
@@ -34,8 +35,9 @@ class Run:
     """The record of one run, as it lies in `<folder>/<id>.json`.
 
     N in parameters (`N_active`: those that one token meets), D in tokens, C in FLOPs (exact, causal attention) and `C_6nd` = 6ND,
-    `loss` in nats per token on the held-out tokens with its standard error `loss_se`, `curve` as [tokens, loss] pairs of the
-    training loss.
+    `loss` in nats per token on the held-out tokens, `loss_parts` on consecutive parts of these, whose scatter gives the standard
+    error `loss_se`: two runs of one sweep share the tokens, and differ by less than their own errors. `curve` as [tokens, loss]
+    pairs of the training loss.
     `heldout` has loss and standard error on further held-out sets by name. `seconds` are those of training; compiling and
     evaluating are counted apart. `flops_spent` are those that this record's run cost: of a branch of the trunk `trunk`, its own
     decay and the trunk's stretch since the sibling before. Of `packed` runs that were trained at once each has its
@@ -62,7 +64,7 @@ class Run:
     compile_seconds: float | None = None
     eval_seconds: float | None = None
     tokens_per_second: float | None = None
-    heldout: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    heldout: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     N_active: int | None = None
     trunk: str | None = None
     flops_spent: int | None = None
@@ -76,6 +78,7 @@ class Run:
     device: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     curve: Sequence[Sequence[float]] = ()
+    loss_parts: Sequence[float] = ()
     reason: str | None = None
     flags: Sequence[str] = ()
     schema: int = SCHEMA

@@ -93,7 +93,8 @@ class Runs:
 
     N, D, C, loss are float64 [R]. `source` says where the table came from, for people. `count` and `flops` name
     what N counts and how C was counted ("exact" or "6ND"): a fit keeps both, and `allocate` optimises under the same.
-    `curves` holds [tokens, loss] points of training by run id. `notes` is what a reader of the answer should know of how
+    `curves` holds [tokens, loss] points of training by run id, `parts` the losses on parts of the held-out tokens, where all runs
+    were evaluated on the same. `notes` is what a reader of the answer should know of how
     the table was read: one sentence each.
     """
 
@@ -104,6 +105,7 @@ class Runs:
     curves: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
     loss_unit: str = "nats per token"
+    parts: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False)
 
     @property
     def id(self) -> np.ndarray:
@@ -232,7 +234,13 @@ class Runs:
             notes.append(f"runs of {corpora} corpora: their held-out tokens differ.")
         unit = "bits per byte" if loss == "bits_per_byte" else "nats per token"
         curves = {run.id: run.curve for run in done}
-        return cls(table.assign(loss=table[loss]), source, "N", "exact", curves, tuple(notes), unit)
+        parts = {}
+        if len({(run.spec["digest"], run.spec["eval_tokens"], len(run.loss_parts)) for run in done}) == 1:
+            scale = (table[loss] / table["loss"]).to_numpy()
+            parts = {
+                run.id: list(np.multiply(run.loss_parts, each)) for run, each in zip(done, scale) if run.loss_parts
+            }
+        return cls(table.assign(loss=table[loss]), source, "N", "exact", curves, tuple(notes), unit, parts)
 
     @classmethod
     def read(

@@ -225,20 +225,25 @@ class Course:
         spec = self.specs[run]
         common = {"curve": curve(spec, self.losses[run]), "trunk": spec.trunk, **measured}
         if not fault:
-            loss, loss_se = evaluation.mean_and_error(found[""][run])
+            loss = float(found[""][run].mean())
             if not loss < math.log(spec.shape.vocab) + 0.1:
                 fault = f"held-out loss {loss:.3f} is worse than guessing, {math.log(spec.shape.vocab):.3f}"
         if fault:
             return Run.of(spec, status="failed", reason=f"diverged: {fault}.", **common)
-        further = {name: evaluation.mean_and_error(losses[run]) for name, losses in found.items() if name}
+        losses = {name: each[run] for name, each in found.items()}
+        held = {
+            name: {"loss": float(each.mean()), "loss_se": evaluation.standard_error(each)}
+            for name, each in losses.items()
+        }
         bytes_per_token = self.corpus.bytes_per_token  # None where nobody knows
         return Run.of(
             spec,
             status="done",
             loss=loss,
-            loss_se=loss_se,
+            loss_se=held.pop("")["loss_se"],
+            loss_parts=[float(f"{part:.7g}") for part in evaluation.parts(losses[""])],
             bits_per_byte=loss / math.log(2) / bytes_per_token if bytes_per_token else None,
-            heldout={name: {"loss": loss, "loss_se": error} for name, (loss, error) in further.items()},
+            heldout=held,
             epochs=self.corpus.epochs(spec.tokens, spec.shape.context),
             flags=[f"few steps: {spec.steps}, fewer than {FEW_STEPS}"] if spec.steps < FEW_STEPS else [],
             **common,
