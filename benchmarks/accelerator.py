@@ -6,8 +6,8 @@ seed, under vmap and under lax.map, summed over the pack, over those of one run 
 
 Times are of compiled chunks of steps, after one step that is not timed, on bytes of the corpus `python` (or `--corpus`),
 which lie on the device. FLOPs are exact: 6 a parameter of a matrix product and token, causal attention as half of the full
-one. Prints JSON on standard output, what it does on standard error, and writes accelerator.json beside itself but for
-`--smoke`. One process a device: set CUDA_VISIBLE_DEVICES where there are several, for the peak is that of one.
+one. Prints JSON on standard output, what it does on standard error, and writes accelerator.json beside itself, row by row, but
+for `--smoke`. One process a device: set CUDA_VISIBLE_DEVICES where there are several, for the peak is that of one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import jax
 
 from scaling.grid import RunSpec
 from scaling.recipe import RULES
+from scaling.runs import to_json, write_whole
 from scaling.shape import Shape
 from scaling.training.corpus import Corpus
 from scaling.training.train import OutOfMemory, cost, measure
@@ -52,15 +53,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     wide, batches, many, packs = WIDE, BATCHES, MANY, PACKS
     if args.smoke:
         wide, batches, many, packs, args.seconds = ((1, 16, 16, 16),), (32, 64), (6e3,), (2,), 0.05
-    found: dict[str, Any] = {**cost.machine(), "backend": jax.default_backend()}
-    if args.only != "many":
-        found["wide"] = [wide_row(*each, batches, corpus, args.seconds) for each in wide]
-    if args.only != "wide":
-        found["many"] = [many_row(N, packs, corpus, args.seconds) for N in many]
-    said = json.dumps(found, indent=1)
-    print(said)
-    if not args.smoke:
-        HERE.write_text(said + "\n")
+    before = json.loads(HERE.read_text()) if HERE.exists() and not args.smoke else {}
+    here = {**cost.machine(), "backend": jax.default_backend()}
+    same = all(before.get(name) == value for name, value in here.items())
+    found: dict[str, Any] = {**(before if same else {}), **here}
+    measured: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+        "wide": lambda: (wide_row(*each, batches, corpus, args.seconds) for each in wide),
+        "many": lambda: (many_row(N, packs, corpus, args.seconds) for N in many),
+    }
+    for name, rows in measured.items():
+        if args.only in (None, name):
+            found[name] = []
+            for row in rows():
+                found[name].append(row)
+                if not args.smoke:  # a row that was measured is not lost with the next
+                    write_whole(HERE, to_json(found))
+    print(to_json(found))
 
 
 def wide_row(
@@ -73,6 +81,7 @@ def wide_row(
     for batch_tokens in batches:
         recipe = replace(RULES["valley"](shape, 1e9), batch_tokens=batch_tokens, precision="bfloat16")
         spec = RunSpec(shape, recipe, corpus.name, corpus.digest, batch_tokens * 1000)
+        memory = cost.PeakMemory()
         measured = where_it_fits(lambda spec=spec: measure(spec, corpus, seconds=seconds))
         if measured is None:
             continue
@@ -80,7 +89,7 @@ def wide_row(
         share = cost.share_of_peak(flops, "bfloat16", 1)
         row["batches"][str(batch_tokens)] = {
             "flops_per_second": flops, "share_of_peak": share, "compile_seconds": measured[1],
-            "peak_memory_bytes": cost.peak_memory_bytes(),
+            "peak_memory_bytes": memory.bytes(),
         }  # fmt: skip
         told = "no known peak" if share is None else f"{share:.1%} of the peak"
         say(f"width {width}, heads of {head_width}, batch {batch_tokens:,}: {flops / 1e12:.3g} TFLOP/s, {told}")

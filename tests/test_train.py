@@ -203,13 +203,88 @@ def test_a_spike_ends_the_run_with_its_last_good_step(spec, corpus):
     assert run.fault(0) is None
 
 
+def test_a_spike_of_one_step_or_at_the_end_or_in_a_short_run_is_one(spec, corpus):
+    falling = np.linspace(5, 2, 1000, dtype=np.float32)
+    long = course.Course([replace(spec, tokens=64 * 1000)], corpus)
+    for rise, said in (
+        ({500: 60.0}, "is 60, far over guessing, after step 500"),
+        (dict.fromkeys(range(970, 1000), 5.5), "rose"),
+    ):
+        long.losses = falling.copy()[None]
+        assert long.fault(0) is None
+        long.losses[0, list(rise)] = list(rise.values())
+        assert said in long.fault(0)
+    short = course.Course([replace(spec, tokens=64 * 100)], corpus)
+    short.losses = np.concatenate([np.linspace(5, 2, 80), np.full(20, 4.5)]).astype(np.float32)[None]
+    assert "the loss rose from" in short.fault(0)
+
+
+def test_a_diverged_run_keeps_no_checkpoint_and_its_curve_has_its_last_chunk(spec, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(course, "CHECKPOINT_SECONDS", 0.0)
+    wild = replace(
+        spec, tokens=64 * 40, recipe=replace(spec.recipe, learning_rate=1e20, warmup_tokens=64 * 10, clip=1e30)
+    )
+    seen = []
+    run = train(wild, corpus, checkpoints=tmp_path, watch=seen.append)
+    assert run.status == "failed"
+    assert not list(tmp_path.glob("*"))
+    assert seen[-1].step >= int(run.reason.split("after step ")[1].split()[0])
+
+
+def test_memory_that_runs_out_in_compiling_or_evaluation_is_said_too(spec, corpus, monkeypatch):
+    def full(*_, **__):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
+
+    run = course.Course([spec], corpus)
+    run.advance(spec.steps)
+    with monkeypatch.context() as patch:
+        patch.setattr(course.evaluation, "evaluate_windows", full)
+        with pytest.raises(OutOfMemory, match="out of memory: N ="):
+            run.records()
+    monkeypatch.setattr(course.compiled, "programs", full)
+    with pytest.raises(OutOfMemory, match="out of memory: N ="):
+        course.Course([spec], corpus)
+
+
+def test_advice_on_memory_names_only_what_fits(spec, monkeypatch):
+    """4e8 parameters take 6.5 GB before any token: no batch helps on 5 GB, and on 16 GB a small one does."""
+    large = replace(spec, shape=Shape(depth=24, width=1152, heads=18, vocab=256, context=1024), tokens=2**24)
+    large = replace(large, recipe=replace(spec.recipe, batch_tokens=3 * 1024))
+    monkeypatch.setattr(cost, "memory_bytes", lambda: 5e9)
+    assert "batch_tokens" not in str(cost.out_of_memory(large))
+    assert "devices" in str(cost.out_of_memory(large))
+    monkeypatch.setattr(cost, "memory_bytes", lambda: 16e9)
+    said = str(cost.out_of_memory(large))
+    assert "batch_tokens = 1,024" in said
+    assert "remat = true" in said
+    assert "4 runs at once instead of 8" in str(cost.out_of_memory(large, runs=8))
+
+
+def test_a_disk_that_cannot_be_read_just_now_is_no_damaged_checkpoint(spec, corpus, tmp_path, monkeypatch):
+    import orbax.checkpoint as ocp
+
+    monkeypatch.setattr(course, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(Interrupted):
+        train(spec, corpus, checkpoints=tmp_path, stopping=lambda: True)
+    for error, kind in (
+        (OSError(116, "Stale file handle"), OSError),
+        (ValueError("RESOURCE_EXHAUSTED: Out of memory"), ValueError),
+        (KeyError("x"), ValueError),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(ocp.StandardCheckpointer, "restore", lambda *_, error=error: (_ for _ in ()).throw(error))
+            with pytest.raises(kind) as raised:
+                train(spec, corpus, checkpoints=tmp_path)
+        assert ("cannot be read" in str(raised.value)) == isinstance(error, KeyError)
+
+
 def test_out_of_memory_says_what_would_fit(spec, corpus, monkeypatch):
     def full(*_):
         raise MemoryError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
 
     run = course.Course([spec], corpus)
     run.programs = replace(run.programs, advance=full)
-    with pytest.raises(OutOfMemory, match=r"needs about .* GB .* batch_tokens = .*bfloat16"):
+    with pytest.raises(OutOfMemory, match=r"needs about .* GB a device .* batch_tokens = .*bfloat16"):
         run.advance(4)
 
 
@@ -415,6 +490,24 @@ def test_the_curve_is_kept_as_json_lines_and_goes_on_where_the_run_does(spec, co
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 11]
     assert [line["loss"] for line in lines] == [pytest.approx(each.loss, abs=1e-5) for each in seen]
+
+
+def test_a_tracker_that_fails_stops_and_the_run_goes_on(spec, corpus, whole, capsys):
+    calls = []
+
+    class Broken:
+        def step(self, progress):
+            calls.append(progress)
+            raise ConnectionError("no route to host")
+
+        end = step
+
+    guarded = trackers.Guarded("wandb", Broken())
+    run = train(spec, corpus, watch=guarded.step)
+    guarded.end(run)
+    assert run.loss == whole.loss
+    assert len(calls) == 1
+    assert capsys.readouterr().err == "tracker wandb stopped (ConnectionError: no route to host); training goes on.\n"
 
 
 def test_trackers_that_are_unknown_or_not_installed_are_refused(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from scaling.grid import RunSpec
 from scaling.runs import Run
 from scaling.training.corpus import Corpus
 from scaling.training.train import checkpoint
-from scaling.training.train.cost import Meter
+from scaling.training.train.cost import Meter, PeakMemory
 from scaling.training.train.course import Course, Watch
 from scaling.training.train.errors import Diverged
 from scaling.training.train.schedule import fork
@@ -82,4 +82,5 @@ def _decayed(trunk: Course, spec: RunSpec, kept: Path | None) -> Run:
 
 def _counted(trunk: Course) -> None:
     """Let the next record begin to count here."""
-    trunk.counted, trunk.seconds, trunk.compile_seconds, trunk.meter = trunk.step, 0.0, 0.0, Meter.start()
+    trunk.counted, trunk.seconds, trunk.compile_seconds = trunk.step, 0.0, 0.0
+    trunk.meter, trunk.memory = Meter(), PeakMemory()

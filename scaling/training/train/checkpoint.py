@@ -12,6 +12,10 @@ import jax
 import numpy as np
 
 from scaling.training.train import devices
+from scaling.training.train.cost import is_out_of_memory
+
+#: What the system says where a disk that is shared cannot be read just now.
+TRANSIENT = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EACCES, errno.ENOTCONN)
 
 
 def save(folder: Path, step: int, kept: dict[str, Any]) -> None:
@@ -47,13 +51,18 @@ def last_step(folder: Path | None) -> int | None:
 
 
 def restore(folder: Path, step: int, like: dict[str, Any]) -> dict[str, Any]:
-    """The state kept at a step. `like` has its arrays' shapes and places. Raises ValueError where it is damaged."""
+    """The state kept at a step. `like` has its arrays' shapes and places.
+
+    Raises ValueError where it is damaged; the system's and the device's own errors, which say nothing of it, pass.
+    """
     import orbax.checkpoint as ocp
 
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore((folder / str(step)).absolute(), like)
     except Exception as error:
+        if (isinstance(error, OSError) and error.errno in TRANSIENT) or is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{folder / str(step)}: a checkpoint that cannot be read ({type(error).__name__}: {reason}). Delete {folder}; the "

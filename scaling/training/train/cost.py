@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import platform
 import resource
 import sys
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -27,37 +28,80 @@ WATTS_PER_CORE = 6.25
 #: Average power in training over the board's limit, where a chip's own share is not known: that of an H100 (accelerators.csv).
 POWER_SHARE = 0.75
 
+#: Share of a device's memory that runs may take by estimate.
+MEMORY_SHARE = 0.8
+
 #: Where Linux tells the energy of a processor's package.
 RAPL = Path("/sys/class/powercap")
 
+#: Where Linux tells the most memory of this process, and lets that begin anew.
+STATUS, CLEAR_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
-@dataclass(frozen=True)
+
+#: Reads counters of energy, each in joules and where it begins again at nought (None: it does not); None where they tell nothing.
+Counters = Callable[[], "list[tuple[float, float | None]] | None"]
+
+
 class Meter:
-    """Energy from its beginning on: joules where the machine tells them, else power by time."""
+    """Energy from its beginning on: joules where the machine tells them, else power by time.
 
-    begin: float | None
-    how: str
+    A processor's counter begins again every few minutes to hours: `sample` is to be called more often than that.
+    """
 
-    @classmethod
-    def start(cls) -> Meter:
-        """A meter that begins now."""
-        for read, how in ((_nvml_joules, "measured: NVML"), (_rapl_joules, "measured: RAPL, by share of the cores")):
-            joules = read()
-            if joules is not None:
-                return cls(joules, how)
-        watts, source = _watts()
-        return cls(None, f"estimated: {watts:.4g} W ({source}) x time")
+    def __init__(self) -> None:
+        kinds: tuple[tuple[Counters, str], ...] = (
+            (_nvml_counters, "measured: NVML"),
+            (_rapl_counters, "measured: RAPL, by share of the cores"),
+        )
+        self.read, self.how = next(((read, how) for read, how in kinds if read()), (lambda: None, ""))
+        self.last = self.read()
+        self.joules: float | None = 0.0 if self.last else None
 
-    def kwh(self, seconds: float) -> tuple[float, str]:
-        """Kilowatt hours of the last `seconds` and how they are known.
+    def sample(self) -> float | None:
+        """Joules since the beginning; None where no counter tells them, or one was lost on the way."""
+        now = self.read()
+        if self.joules is None or not self.last or not now:
+            self.joules = None
+            return None
+        for (was, _), (value, most) in zip(self.last, now):
+            if value < was and most is None:
+                self.joules = None
+                return None
+            self.joules += value - was + (most or 0.0) * (value < was)
+        self.last = now
+        return self.joules
 
-        `seconds` is what an estimate is made with, and where a counter began again.
+    def resume(self, joules: float | None) -> None:
+        """Count on from what an earlier process of the same run had measured; None where it had measured nothing."""
+        self.joules = None if self.joules is None else joules
+
+    def kwh(self, seconds: float) -> tuple[float | None, str]:
+        """Kilowatt hours since the beginning and how they are known; None where neither energy nor power is known.
+
+        `seconds` is what an estimate is made with, where no counter tells the whole of it.
         """
-        now = (_nvml_joules if "NVML" in self.how else _rapl_joules)() if self.begin is not None else None
-        if now is not None and self.begin is not None and now >= self.begin:
-            return (now - self.begin) / 3.6e6, self.how
+        joules = self.sample()
+        if joules is not None:
+            return joules / 3.6e6, self.how
         watts, source = _watts()
+        if watts is None:
+            return None, f"not known: {source}"
         return watts * seconds / 3.6e6, f"estimated: {watts:.4g} W ({source}) x time"
+
+
+class PeakMemory:
+    """The most memory in use from its beginning on.
+
+    Linux lets a process' peak begin anew; a device's peak only grows, so one that did not grow was not of these runs.
+    """
+
+    def __init__(self) -> None:
+        self.before = 0 if _cleared() else _peak_bytes()
+
+    def bytes(self) -> int | None:
+        """The peak in bytes: of this process' devices where they tell, else of the process; None where an earlier was higher."""
+        now = _peak_bytes()
+        return now if now > self.before else None
 
 
 def machine() -> dict[str, Any]:
@@ -93,12 +137,35 @@ def share_of_peak(flops_per_second: float, precision: str, devices: int) -> floa
     return flops_per_second / (peak * devices) if peak else None
 
 
-def peak_memory_bytes() -> int:
-    """The most memory used so far: of the device where it tells, summed over this process' devices; else of the process."""
+def _peak_bytes() -> int:
+    """The most memory used so far: of the devices where they tell, else of the process."""
+    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return _device_peak() or _resident_peak() or process
+
+
+def _cleared() -> bool:
+    """Let the process' peak begin anew, where that is what counts and Linux lets it."""
+    if _device_peak() or not _resident_peak():
+        return False
+    try:
+        CLEAR_PEAK.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _device_peak() -> int:
+    """The most memory used so far, summed over this process' devices; 0 where one does not tell."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
-    if all("peak_bytes_in_use" in each for each in stats):
-        return sum(each["peak_bytes_in_use"] for each in stats)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return sum(each["peak_bytes_in_use"] for each in stats) if all("peak_bytes_in_use" in each for each in stats) else 0
+
+
+def _resident_peak() -> int:
+    """The most memory this process had since its peak was cleared, as Linux tells it; 0 elsewhere."""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = STATUS.read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
+    return 0
 
 
 def memory_bytes() -> float:
@@ -112,37 +179,41 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
 
 
-def out_of_memory(spec: RunSpec, runs: int = 1) -> OutOfMemory:
+def out_of_memory(spec: RunSpec, runs: int = 1, devices: int = 1) -> OutOfMemory:
     """The error that says what such a run needs, what there is, and what would fit, by `Shape.training_bytes`."""
     shape, recipe, limit = spec.shape, spec.recipe, memory_bytes()
-    size = 2 if recipe.precision == "bfloat16" else 4
-    needed = runs * shape.training_bytes(recipe.batch_tokens, bytes_per_activation=size)
-    fitting = []
-    batch = recipe.batch_tokens
-    while batch > shape.context and shape.training_bytes(batch, bytes_per_activation=size) > 0.8 * limit:
-        batch //= 2
-    if shape.training_bytes(batch, bytes_per_activation=size) <= 0.8 * limit:
-        smaller = batch if batch < recipe.batch_tokens else recipe.batch_tokens // 2
-        fitting.append(f"batch_tokens = {smaller:,}")
-    if not getattr(recipe, "remat", False):
-        fitting.append("remat = true")
-    if recipe.precision != "bfloat16":
-        fitting.append('precision = "bfloat16"')
-    fitting.append("more devices")
+    narrow = recipe.precision == "bfloat16"
+
+    def needs(batch: int = recipe.batch_tokens, narrow: bool = narrow, remat: bool = recipe.remat) -> float:
+        return shape.training_bytes(batch, bytes_per_activation=2 if narrow else 4, remat=remat) / devices
+
+    def fits(**changes: Any) -> bool:
+        return needs(**changes) <= MEMORY_SHARE * limit
+
+    windows = recipe.batch_tokens // shape.context
+    halves = [windows >> by for by in range(1, windows.bit_length())]
+    batch = next((count * shape.context for count in halves if fits(batch=count * shape.context)), None)
+    ways = [f"batch_tokens = {batch:,}"] if batch else []
+    ways += ["remat = true"] if not recipe.remat and fits(remat=True) else []
+    ways += ['precision = "bfloat16"'] if not narrow and fits(narrow=True) else []
+    if runs > 1:
+        ways = [f"{runs // 2} runs at once instead of {runs}"]
+    ways.append(f"{max(devices + 1, math.ceil(devices * needs() / (MEMORY_SHARE * limit)))} devices")
     return OutOfMemory(
-        f"out of memory: N = {shape.N:,} with batches of {recipe.batch_tokens:,} tokens needs about {needed / 1e9:.3g} GB by "
-        f"estimate, the device has {limit / 1e9:.3g} GB. What may fit: {', or '.join(fitting)}."
+        f"out of memory: N = {shape.N:,} with batches of {recipe.batch_tokens:,} tokens needs about "
+        f"{runs * needs() / 1e9:.3g} GB a device by estimate, which has {limit / 1e9:.3g} GB. What may fit: {', or '.join(ways)}."
     )
 
 
-def _watts() -> tuple[float, str]:
-    """Power of the devices in training, and where the number is from."""
+def _watts() -> tuple[float | None, str]:
+    """Power of the devices in training, and where the number is from; None where that of the chip is not known."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        source = f"{cores()} core(s) at {WATTS_PER_CORE} W, Xeon 8480+ design power over its cores"
+        return WATTS_PER_CORE * cores(), source
     chip = _accelerator()
     if chip is None or chip.watts is None:
-        return (
-            WATTS_PER_CORE * cores(),
-            f"{cores()} core(s) at {WATTS_PER_CORE} W, Xeon 8480+ design power over its cores",
-        )
+        return None, f"no energy counter, and accelerators.csv has no power of {device.device_kind}"
     share = chip.power_share or POWER_SHARE
     return chip.watts * share * jax.local_device_count(), f"{chip.name}, {share:.0%} of its limit, accelerators.csv"
 
@@ -171,31 +242,34 @@ def _nvml() -> Any:
     return None
 
 
-def _nvml_joules() -> float | None:
-    """Energy of this process' devices since their driver was loaded."""
+def _nvml_counters() -> list[tuple[float, float | None]] | None:
+    """Energy of each of this process' devices since its driver was loaded; see `Counters`."""
     nvml = _nvml()
     if nvml is None:
         return None
     shown = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = [name for name in shown.split(",") if name]
-    joules = 0.0
+    found = []
     try:
         for device in jax.local_devices():
             name = names[device.local_hardware_id] if names else str(device.local_hardware_id)
             by = nvml.nvmlDeviceGetHandleByIndex if name.isdigit() else nvml.nvmlDeviceGetHandleByUUID
-            joules += nvml.nvmlDeviceGetTotalEnergyConsumption(by(int(name) if name.isdigit() else name)) / 1e3
+            handle = by(int(name) if name.isdigit() else name)
+            found.append((nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3, None))
     except (nvml.NVMLError, IndexError):
         return None
-    return joules
+    return found
 
 
-def _rapl_joules() -> float | None:
-    """Energy of the processor's packages so far, by the share of its cores that this process may use; None off CPU."""
+def _rapl_counters() -> list[tuple[float, float | None]] | None:
+    """Energy of the processor's packages, by the share of its cores that this process may use; None off CPU; see `Counters`."""
     if jax.default_backend() != "cpu":
         return None
+    share = cores() / (os.cpu_count() or 1) / 1e6
     try:
-        packages = [path for path in RAPL.glob("*-rapl:*") if path.name.count(":") == 1]
-        joules = sum(int((path / "energy_uj").read_text()) for path in packages) / 1e6
+        packages = sorted(path for path in RAPL.glob("*-rapl:*") if path.name.count(":") == 1)
+        names = ("energy_uj", "max_energy_range_uj")
+        values = [[int((path / name).read_text()) * share for name in names] for path in packages]
     except (OSError, ValueError):  # it is readable by root alone on many machines
         return None
-    return joules * cores() / (os.cpu_count() or 1) if packages else None
+    return [(value, most) for value, most in values] or None

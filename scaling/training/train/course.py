@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,9 @@ CURVE_POINTS = 48
 #: Seconds between checkpoints of one run, and before its first.
 CHECKPOINT_SECONDS = 60.0
 
-#: A run has a spike where its mean loss over so many steps rises this far, in nats, above the lowest such mean before.
-SPIKE_STEPS, SPIKE_NATS = 64, 1.0
+#: A run has a spike where its mean loss over so many steps (an eighth of a short run) rises this far, in nats, above the
+#: lowest such mean before, or where one step's loss is so far above that of guessing.
+SPIKE_STEPS, SPIKE_NATS, SPIKE_MOST = 64, 1.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -73,21 +75,22 @@ class Course:
         require_corpus(spec, corpus)
         self.specs, self.corpus, self.kept, self.watch, self.stopping = specs, corpus, kept, watch, stopping
         self.pause = pause
-        compiling = time.perf_counter()
-        ids = ids_of(corpus)
-        self.programs = compiled.programs(spec.shape, spec.recipe, ids, len(specs), how)
-        self.compile_seconds = time.perf_counter() - compiling
-        self.meter = cost.Meter.start()
-        self.feed = Feed(corpus, specs, ids, self.programs.mesh)
         self.rates = [learning_rates(each) for each in specs]
         self.length = chunk_steps(spec.shape, spec.recipe.batch_tokens)
-        self.state = self.programs.fresh([each.seed for each in specs])
         self.losses = np.zeros((len(specs), 0), np.float32)
-        self.seconds, self.counted = 0.0, 0
-        self.saved = time.perf_counter()
-        step = checkpoint.last_step(kept)
-        if kept and step is not None and (latest is None or step <= latest):
-            self._restore(kept, step)
+        self.seconds, self.counted, self.devices = 0.0, 0, 1
+        self.saved = compiling = time.perf_counter()
+        with self._explained():
+            ids = ids_of(corpus)
+            self.programs = compiled.programs(spec.shape, spec.recipe, ids, len(specs), how)
+            self.compile_seconds = time.perf_counter() - compiling
+            self.devices = self.programs.mesh.size if self.programs.mesh else 1
+            self.meter, self.memory = cost.Meter(), cost.PeakMemory()
+            self.feed = Feed(corpus, specs, ids, self.programs.mesh)
+            self.state = self.programs.fresh([each.seed for each in specs])
+            step = checkpoint.last_step(kept)
+            if kept and step is not None and (latest is None or step <= latest):
+                self._restore(kept, step)
 
     @property
     def step(self) -> int:
@@ -97,42 +100,43 @@ class Course:
     def advance(self, until: int) -> None:
         """Train until that step. Raises Interrupted where asked to stop, once the state is kept; Diverged where every
         run has; OutOfMemory; DeviceLost."""
-        todo = chunks(self.step, until, self.length)
-        begin, before = time.perf_counter(), self.seconds
-        data = self.feed(*todo[0], self.length) if todo else None
+        todo, data = chunks(self.step, until, self.length), None
         for number, (first, count) in enumerate(todo):
+            begin = time.perf_counter()
             rates = [np.pad(rate[first : first + count], (0, self.length - count)) for rate in self.rates]
-            try:
+            with self._explained():
+                data = self.feed(first, count, self.length) if data is None else data
                 self.state, losses = self.programs.advance(self.state, data, rates, count)
                 if number + 1 < len(todo):  # made while the device computes
                     data = self.feed(*todo[number + 1], self.length)
                 losses = np.asarray(losses).reshape(len(self.specs), -1)[:, :count]
-            except (jax.errors.JaxRuntimeError, MemoryError) as error:
-                self._explain(error)
-                raise
             self.losses = np.concatenate([self.losses, losses], axis=1)
-            self.seconds = before + time.perf_counter() - begin
+            self.seconds += time.perf_counter() - begin
+            self.meter.sample()
+            self._tell(losses)
             if all(self.fault(run) for run in range(len(self.specs))):
                 raise Diverged(self.fault(0))
-            self._tell(losses)
             self._pause()
 
     def fault(self, run: int) -> str | None:
         """Why a run has diverged so far; None where it has not."""
-        losses = self.losses[run]
-        if not np.isfinite(losses).all():
-            good = int(np.argmin(np.isfinite(losses)))
-            return f"the loss is not a number after step {good} of {self.specs[run].steps}, the last good one"
-        means = losses[: len(losses) // SPIKE_STEPS * SPIKE_STEPS].reshape(-1, SPIKE_STEPS).mean(1, dtype=np.float64)
-        if len(means) > 1:
-            lowest = np.minimum.accumulate(means)[:-1]
-            risen = np.flatnonzero(means[1:] > lowest + SPIKE_NATS)
-            if len(risen):
-                at = int(risen[0])
-                return (
-                    f"the loss rose from {lowest[at]:.3f} to {means[at + 1]:.3f} after step {(at + 1) * SPIKE_STEPS} of "
-                    f"{self.specs[run].steps}, the last good one"
-                )
+        spec, losses = self.specs[run], self.losses[run]
+        of, most = f"of {spec.steps}, the last good one", math.log(spec.shape.vocab) + SPIKE_MOST
+        wild = ~(losses <= most)
+        if wild.any():
+            good = int(np.argmax(wild))
+            what = f"is {losses[good]:.3g}, far over guessing," if np.isfinite(losses[good]) else "is not a number"
+            return f"the loss {what} after step {good} {of}"
+        block = min(SPIKE_STEPS, max(8, spec.steps // 8))
+        ends = np.unique([*range(block, len(losses) + 1, block), len(losses)])
+        ends = ends[ends >= block]
+        total = np.concatenate([[0.0], np.cumsum(losses, dtype=np.float64)])
+        means = (total[ends] - total[ends - block]) / block
+        risen = np.flatnonzero(means[1:] > np.minimum.accumulate(means)[:-1] + SPIKE_NATS)
+        if len(risen):
+            at = int(risen[0])
+            lowest = means[: at + 1].min()
+            return f"the loss rose from {lowest:.3f} to {means[at + 1]:.3f} after step {ends[at]} {of}"
         return None
 
     def records(self, own_steps: int | None = None) -> list[Run]:
@@ -143,8 +147,9 @@ class Course:
         if not all(faults):
             windows = self.corpus.evaluation(spec.eval_tokens, spec.shape.context)
             params, context = self.state["params"], spec.shape.context
-            found[""] = evaluation.evaluate_windows(self.programs, params, windows, context)
-            found |= evaluation.further(self.programs, params, spec, self.corpus)
+            with self._explained():
+                found[""] = evaluation.evaluate_windows(self.programs, params, windows, context)
+                found |= evaluation.further(self.programs, params, spec, self.corpus)
             found = {name: losses.reshape(many, -1) for name, losses in found.items()}
         measured = self._measured(self.step if own_steps is None else own_steps, time.perf_counter() - begin)
         return [self._record(run, faults[run], found, measured) for run in range(many)]
@@ -152,14 +157,14 @@ class Course:
     def keep(self) -> None:
         """Keep the state, where there is a folder for it."""
         if self.kept:
-            numbers = checkpoint.numbers(losses=self.losses, seconds=[self.seconds], counted=[self.counted])
-            checkpoint.save(self.kept, self.step, {"state": self.state, **numbers})
+            checkpoint.save(self.kept, self.step, {"state": self.state, **self._numbers()})
             self.saved = time.perf_counter()
 
     def branch(self, spec: RunSpec, kept: Path | None) -> Course:
         """A course of its own that goes on from here as this spec says, or from its last state in `kept`."""
         branch = copy.copy(self)
         branch.specs, branch.kept, branch.rates = [spec], kept, [learning_rates(spec)]
+        branch.meter = copy.copy(self.meter)
         step = checkpoint.last_step(kept)
         if kept and step is not None:
             branch._restore(kept, step)
@@ -168,16 +173,28 @@ class Course:
         return branch
 
     def _restore(self, folder: Path, step: int) -> None:
-        shape = (len(self.specs), step)
-        numbers = checkpoint.numbers(losses=np.zeros(shape, np.float32), seconds=[0.0], counted=[0])
-        kept = checkpoint.restore(folder, step, {"state": self.state, **numbers})
+        self.losses = np.zeros((len(self.specs), step), np.float32)
+        like = {"state": checkpoint.same_place(self.state), **self._numbers()}
+        del self.state  # there may be no room for two
+        kept = checkpoint.restore(folder, step, like)
         self.state, self.losses = kept["state"], np.asarray(kept["losses"])
-        self.seconds, self.counted = float(kept["seconds"][0]), int(kept["counted"][0])
+        self.counted = int(kept["counted"][0])
+        self.seconds, compile_seconds, joules = (float(each) for each in kept["spent"])
+        self.compile_seconds += compile_seconds
+        self.meter.resume(None if math.isnan(joules) else joules)
+
+    def _numbers(self) -> dict[str, np.ndarray]:
+        """What a checkpoint holds beside the state: the losses, what they took, and what of the steps is counted already."""
+        joules = self.meter.sample()
+        spent = [self.seconds, self.compile_seconds, math.nan if joules is None else joules]
+        return checkpoint.numbers(losses=self.losses, spent=spent, counted=[self.counted])
 
     def _tell(self, losses: np.ndarray) -> None:
-        for spec, mean in zip(self.specs, losses.mean(1)):
-            if self.watch and math.isfinite(mean):
-                self.watch(Progress(spec, self.step, float(mean), self.seconds, self.compile_seconds))
+        """Tell each run's mean loss over the chunk, of those that are numbers."""
+        for spec, each in zip(self.specs, losses):
+            finite = each[np.isfinite(each)]
+            if self.watch and len(finite):
+                self.watch(Progress(spec, self.step, float(finite.mean()), self.seconds, self.compile_seconds))
 
     def _pause(self) -> None:
         """Keep the state when it is time, and stop when asked to, but for a run at its end, which is only evaluated."""
@@ -191,11 +208,19 @@ class Course:
         if stop:
             raise Interrupted
 
-    def _explain(self, error: Exception) -> None:
-        if cost.is_out_of_memory(error):
-            raise cost.out_of_memory(self.specs[0], len(self.specs)) from error
-        if jax.default_backend() != "cpu":
-            raise DeviceLost(f"the device failed at step {self.step}: {' '.join(str(error).split())[:300]}") from error
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what an error of the device means: OutOfMemory with what would fit, or DeviceLost."""
+        try:
+            yield
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            if cost.is_out_of_memory(error):
+                raise cost.out_of_memory(self.specs[0], len(self.specs), self.devices) from error
+            if jax.default_backend() != "cpu":
+                raise DeviceLost(
+                    f"the device failed at step {self.step}: {' '.join(str(error).split())[:300]}"
+                ) from error
+            raise
 
     def _measured(self, own_steps: int, eval_seconds: float) -> dict[str, Any]:
         """What each run cost: its equal part of the whole."""
@@ -203,21 +228,23 @@ class Course:
         tokens = own_steps * spec.recipe.batch_tokens
         seconds = self.seconds / many
         flops = spec.shape.flops_per_token * tokens
-        count = self.programs.mesh.size if self.programs.mesh else 1
         kwh, how = self.meter.kwh(self.seconds + eval_seconds)
+        kwh, memory = _of_all_processes(kwh, self.memory.bytes())
         return {
             "seconds": seconds,
             "compile_seconds": self.compile_seconds / many,
             "eval_seconds": eval_seconds / many,
             "tokens_per_second": tokens / seconds if seconds else None,
             "flops_per_second": flops / seconds if seconds else None,
-            "share_of_peak": cost.share_of_peak(flops / seconds, spec.recipe.precision, count) if seconds else None,
+            "share_of_peak": cost.share_of_peak(flops / seconds, spec.recipe.precision, self.devices)
+            if seconds
+            else None,
             "flops_spent": flops,
-            "peak_memory_bytes": cost.peak_memory_bytes(),
-            "energy_kwh": kwh / many,
+            "peak_memory_bytes": None if memory is None else int(memory),
+            "energy_kwh": None if kwh is None else kwh / many,
             "energy_how": how,
             "packed": many,
-            "devices": count,
+            "devices": self.devices,
             **cost.machine(),
         }
 
@@ -268,6 +295,16 @@ def curve(spec: RunSpec, losses: np.ndarray) -> list[list[float]]:
     edges = np.unique(np.geomspace(1, len(finite), CURVE_POINTS).round().astype(int))
     means = np.diff(np.concatenate([[0.0], np.cumsum(finite, dtype=np.float64)[edges - 1]])) / np.diff(edges, prepend=0)
     return [[int(edge) * spec.recipe.batch_tokens, round(float(mean), 5)] for edge, mean in zip(edges, means)]
+
+
+def _of_all_processes(*values: float | None) -> list[float | None]:
+    """Sums over the processes of the run, each None where one of them does not know its part."""
+    if jax.process_count() == 1:
+        return list(values)
+    from jax.experimental import multihost_utils
+
+    parts = multihost_utils.process_allgather(np.array([math.nan if each is None else each for each in values]))
+    return [None if math.isnan(each) else float(each) for each in parts.sum(0)]
 
 
 def _agreed(said: bool) -> bool:

@@ -43,7 +43,7 @@ def train(
         course.advance(fork(spec))
         course.advance(spec.steps)
     except Diverged:
-        return course.records()[0]
+        keep = False
     run = course.records()[0]
     if keep:
         course.keep()

@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,6 +53,32 @@ class Lines:
     def end(self, run: Run) -> None:
         """See `Tracker`: the curve stays; the record says how it ended."""
         self.begun.discard(run.id)
+
+
+class Guarded:
+    """A tracker that no run fails with: at its first error, a network's perhaps, one line is printed and it follows no more."""
+
+    def __init__(self, name: str, tracker: Tracker) -> None:
+        self.name = name
+        self.tracker: Tracker | None = tracker
+
+    def step(self, progress: Progress) -> None:
+        """See `Tracker`."""
+        self._try(lambda tracker: tracker.step(progress))
+
+    def end(self, run: Run) -> None:
+        """See `Tracker`."""
+        self._try(lambda tracker: tracker.end(run))
+
+    def _try(self, follow: Callable[[Tracker], None]) -> None:
+        if self.tracker is None:
+            return
+        try:
+            follow(self.tracker)
+        except Exception as error:
+            self.tracker = None
+            why = " ".join(str(error).split())[:200]
+            print(f"tracker {self.name} stopped ({type(error).__name__}: {why}); training goes on.", file=sys.stderr)
 
 
 class TensorBoard:
@@ -137,9 +164,9 @@ def chosen_trackers(state: Path) -> list[Tracker]:
     require_trackers(names)
     made: list[Tracker] = [Lines(state / "curves")]
     if "tensorboard" in names:
-        made.append(TensorBoard(state / "tensorboard"))
+        made.append(Guarded("tensorboard", TensorBoard(state / "tensorboard")))
     if "wandb" in names:
-        made.append(WandB(state / "wandb"))
+        made.append(Guarded("wandb", WandB(state / "wandb")))
     return made
 
 
