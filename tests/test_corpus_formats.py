@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scaling.training.corpus import SEPARATOR, Corpus, shards
-from scaling.training.corpus.tokenizers import id_type
+from scaling.training.corpus.tokenizers import _characters, id_type
 
 tokenizers = pytest.importorskip("tokenizers")
 
@@ -291,3 +291,67 @@ def test_a_full_disk_is_said_before_it_is_full(tmp_path, lines, monkeypatch):
     monkeypatch.setattr(shards.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
     with pytest.raises(OSError, match="10 bytes free, and the corpus needs about"):
         Corpus.of(str(tmp_path), column="text", tokenizer="bytes")
+
+
+def words_of(texts):
+    """A tokenizer whose encoding knows no Greek, without a token for what it does not know."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    rules = Tokenizer(models.BPE())
+    rules.pre_tokenizer = pre_tokenizers.Whitespace()
+    rules.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=100, special_tokens=["</s>"], show_progress=False))
+    return rules
+
+
+def test_a_tokenizer_that_loses_text_says_so(tmp_path):
+    words_of(["the law of the land"] * 9).save(str(tmp_path / "latin.json"))
+    (tmp_path / "a.txt").write_text(" ".join(f"νόμος{i}" for i in range(60_000)))
+    with pytest.raises(ValueError, match=r"does not match the text: it loses \d+% of [\d,]+ characters"):
+        Corpus.of(str(tmp_path / "a.txt"), tokenizer=str(tmp_path / "latin.json"))
+    (tmp_path / "b.txt").write_text("the law of the land " * 60_000)
+    assert Corpus.of(str(tmp_path / "b.txt"), tokenizer=str(tmp_path / "latin.json")).vocab < 100
+
+
+def test_characters_count_the_same_however_they_are_composed():
+    assert _characters("e\u0301te\u0301 a") == _characters("été a") == 4
+
+
+def test_an_edited_tokenizer_in_the_home_folder_is_seen(trained, lines, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.jsonl").write_bytes(lines)
+    (tmp_path / "tok.json").write_bytes((trained.folder / "tokenizer.json").read_bytes())
+    first = Corpus.of(str(tmp_path / "a.jsonl"), tokenizer="~/tok.json")
+    larger = Corpus.of(str(tmp_path / "a.jsonl"), tokenizer="bpe:410")
+    (tmp_path / "tok.json").write_bytes((larger.folder / "tokenizer.json").read_bytes())
+    assert Corpus.of(str(tmp_path / "a.jsonl"), tokenizer="~/tok.json").vocab == 410 != first.vocab
+
+
+@pytest.mark.parametrize("kind", ["bpe", "not special", "unigram"])
+def test_a_text_that_names_the_separator_is_text(tmp_path, kind):
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    end = "<|endoftext|>" if kind == "bpe" else "</s>"
+    texts = [f"{i} ends with {end} or {end}{end} and goes on" for i in range(500)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    tokenizer = "bpe:300"
+    if kind != "bpe":
+        letters = sorted(set("".join(texts)) - {" "})
+        if kind == "unigram":
+            rules = Tokenizer(
+                models.Unigram([("<unk>", 0.0), (end, 0.0), *((each, -4.0) for each in ["▁", *letters])], 0)
+            )
+            rules.pre_tokenizer, rules.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+            rules.add_special_tokens([end])
+        else:
+            rules = Tokenizer(models.BPE({each: i for i, each in enumerate(letters)}, []))
+            rules.add_tokens([AddedToken(end, special=False)])
+        tokenizer = str(tmp_path / "rules.json")
+        rules.save(tokenizer)
+    corpus = Corpus.of(str(tmp_path / "a.jsonl"), tokenizer=tokenizer)
+    rules = Tokenizer.from_file(str(corpus.folder / "tokenizer.json"))
+    separator = rules.token_to_id(end)
+    ids = np.concatenate([corpus.train, corpus.heldout])
+    assert (ids == separator).sum() == 500
+    ends = np.flatnonzero(ids == separator)
+    found = [rules.decode(piece[piece != separator].tolist()) for piece in np.split(ids, ends[:-1] + 1)]
+    assert sorted(text.replace(" ", "") for text in found) == sorted(text.replace(" ", "") for text in texts)

@@ -72,11 +72,11 @@ class Wanted:
         else:
             stats = ((label, path.stat()) for label, path in self.files)
             seen = [
-                str(Path(self.name).resolve()),
+                str(Path(self.name).expanduser().resolve()),
                 *(f"{label} {stat.st_size} {stat.st_mtime_ns}" for label, stat in stats),
             ]
-        if self.tokenizer and Path(self.tokenizer).is_file():
-            stat = Path(self.tokenizer).stat()
+        if self.tokenizer and (path := Path(self.tokenizer).expanduser()).is_file():
+            stat = path.stat()
             seen.append(f"{stat.st_size} {stat.st_mtime_ns}")
         said = [self.name, self.tokenizer or "", self.column, str(self.whole), *seen]
         return hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
