@@ -1,5 +1,7 @@
 """Text to tokens: order, splits, batches, and text that cannot be used."""
 
+import hashlib
+import itertools
 import json
 from collections import Counter
 
@@ -115,3 +117,50 @@ def test_text_that_cannot_be_used_says_why(tmp_path, make, says):
     make(tmp_path / "text")
     with pytest.raises(ValueError, match=says):
         Corpus.of(str(tmp_path / "text"))
+
+
+def test_the_digest_of_plain_text_is_that_of_committed_records(text_folder, corpus):
+    arrays = (np.asarray(corpus.train), np.asarray(corpus.heldout))
+    digest = hashlib.sha256(b"".join(hashlib.sha256(array).digest() for array in arrays)).hexdigest()[:16]
+    assert corpus.digest == digest
+
+
+def test_the_same_content_bears_the_name_it_was_asked_by(tmp_path, text_folder, corpus):
+    for path in text_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    other = Corpus.of(str(tmp_path))
+    assert other.digest == corpus.digest
+    for _ in range(2):
+        again = Corpus.of(str(tmp_path), heldout={"more": str(tmp_path / "000.txt")})
+        assert {each.name for each in (other, again, Corpus.of(str(tmp_path)))} == {str(tmp_path)}
+        assert again.summary((16,))["name"] == str(tmp_path)
+    assert corpus.name == str(text_folder)
+
+
+def test_long_documents_none_of_which_is_held_out_are_cut(tmp_path):
+    texts = ((f"{number} " * 100_000)[:300_000] for number in itertools.count())
+    trained_on = (text for text in texts if hashlib.sha256(text.encode()).digest()[0] > 5)  # 2% have less
+    kept = list(itertools.islice(trained_on, 66))
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in kept))
+    corpus = Corpus.of(str(tmp_path))
+    assert 0.01 < len(corpus.heldout) / len(corpus.train) < 0.04
+    assert max(size for _, size, _ in corpus.documents) <= 4096
+
+
+def test_a_damaged_cache_says_what_to_delete_and_is_built_again(tmp_path, text_folder, monkeypatch):
+    monkeypatch.setenv("SCALING_CACHE", str(tmp_path))
+    corpus = Corpus.of(str(text_folder))
+    manifest = corpus.folder / "manifest.json"
+    for damage in (b"", b'{"kind": "st', b"\xff\xfe", b"[1]"):
+        manifest.write_bytes(damage)
+        with pytest.raises(
+            ValueError, match=rf"{manifest}: damaged .*Delete {corpus.folder}; it is built again"
+        ) as raised:
+            Corpus.of(str(text_folder))
+        assert "\n" not in str(raised.value)
+    manifest.unlink()
+    assert Corpus.of(str(text_folder)).digest == corpus.digest
+    for damage in (b"", b"[1]", b'{"name": "x"}', b"\xff"):
+        (pointer,) = (tmp_path / "corpora").glob("*/by-source/*.json")
+        pointer.write_bytes(damage)
+        assert Corpus.of(str(text_folder)).digest == corpus.digest

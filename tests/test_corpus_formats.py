@@ -355,3 +355,24 @@ def test_a_text_that_names_the_separator_is_text(tmp_path, kind):
     ends = np.flatnonzero(ids == separator)
     found = [rules.decode(piece[piece != separator].tolist()) for piece in np.split(ids, ends[:-1] + 1)]
     assert sorted(text.replace(" ", "") for text in found) == sorted(text.replace(" ", "") for text in texts)
+
+
+def test_the_same_ids_in_another_vocabulary_are_another_corpus(tmp_path, trained):
+    from tokenizers import AddedToken, Tokenizer
+
+    kept = trained.folder / "tokenizer.json"
+    larger = Tokenizer.from_file(str(kept))
+    larger.add_tokens([AddedToken(f"<{i}>") for i in range(100)])
+    larger.save(str(tmp_path / "larger.json"))
+    nanogpt(tmp_path / "ids.bin", trained.train)
+    none = Corpus.of(str(tmp_path / "ids.bin"))
+    first = Corpus.of(str(tmp_path / "ids.bin"), tokenizer=str(kept))
+    second = Corpus.of(str(tmp_path / "ids.bin"), tokenizer=str(tmp_path / "larger.json"))
+    assert [each.vocab for each in (first, second)] == [400, 500]
+    assert none.bytes_per_token is None
+    assert len({none.digest, first.digest, second.digest}) == 3
+    np.save(tmp_path / "pairs.npy", np.frombuffer(np.asarray(none.train[:4000]).tobytes(), np.uint8))
+    np.save(tmp_path / "words.npy", np.asarray(none.train[:4000]))
+    pairs, words = (Corpus.of(str(tmp_path / name)) for name in ("pairs.npy", "words.npy"))
+    assert bytes(pairs.train) == bytes(np.asarray(words.train).tobytes())
+    assert pairs.digest != words.digest

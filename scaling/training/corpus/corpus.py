@@ -14,7 +14,7 @@ import numpy as np
 from scaling.runs import cache_folder
 
 #: Layout of a cached corpus; a new number builds all of them again.
-LAYOUT = 2
+LAYOUT = 3
 
 
 class Corpus(ABC):
@@ -86,10 +86,10 @@ class Corpus(ABC):
 
     @staticmethod
     def load(folder: Path) -> Corpus:
-        """The cached corpus in a folder. Raises ValueError where an array is cut short."""
+        """The cached corpus in a folder. Raises ValueError where its manifest is damaged or an array cut short."""
         from scaling.training.corpus import build, planted, stored
 
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = manifest_in(folder)
         if manifest["kind"] == "with-heldouts":
             return build.load_with_heldouts(folder)
         kind = planted.Planted if manifest["kind"] == planted.NAME else stored.Stored
@@ -98,7 +98,7 @@ class Corpus(ABC):
     @property
     def manifest(self) -> Mapping[str, Any]:
         """What the cache says of it: name, digest, vocab, and the rest of its kind."""
-        return json.loads((self.folder / "manifest.json").read_text())
+        return manifest_in(self.folder)
 
     @abstractmethod
     def summary(self, contexts: tuple[int, ...]) -> Mapping[str, Any]:
@@ -148,3 +148,20 @@ def spread(ids: np.ndarray, tokens: int, context: int, holder: str) -> np.ndarra
 def corpora_folder() -> Path:
     """Where built corpora are kept, one folder a digest."""
     return cache_folder() / "corpora" / f"v{LAYOUT}"
+
+
+def is_cached(digest: str) -> bool:
+    """Whether the cache has the corpus of a digest."""
+    return (corpora_folder() / digest / "manifest.json").exists()
+
+
+def manifest_in(folder: Path) -> dict[str, Any]:
+    """The manifest of the cached corpus in a folder. Raises ValueError where it is damaged."""
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_bytes())
+        if not isinstance(manifest, dict) or "kind" not in manifest:
+            raise ValueError("it does not say which kind of corpus it is")
+        return manifest
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}). Delete {folder}; it is built again.") from None

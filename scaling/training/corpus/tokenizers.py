@@ -26,9 +26,10 @@ LEAST_KNOWN = 0.99
 
 
 class Tokenizer(ABC):
-    """Turns texts to ids below `vocab`; `separator` is the id that ends a document."""
+    """Turns texts to ids below `vocab`; `separator` is the id that ends a document, `digest` the hash of what ids mean."""
 
     name: str
+    digest: str
     vocab: int
     separator: int
 
@@ -48,7 +49,7 @@ class Tokenizer(ABC):
 class Bytes(Tokenizer):
     """A token is a byte."""
 
-    name, vocab, separator = "bytes", 256, SEPARATOR[0]
+    name, digest, vocab, separator = "bytes", "bytes", 256, SEPARATOR[0]
 
     def encode(self, texts: Sequence[bytes]) -> list[np.ndarray]:
         """See `Tokenizer.encode`; bytes 0 are left out, they end documents."""
@@ -67,16 +68,11 @@ class Subword(Tokenizer):
         if not ends:
             raise ValueError(f"tokenizer {name!r} has no token that ends a document; needed one of {', '.join(ENDS)}.")
         self.name, self.rules, self.vocab = name, rules, max(vocabulary.values()) + 1
-        self.file, self.lossless = file, lossless
+        self.file, self.digest, self.lossless = file, hashlib.sha256(file).hexdigest()[:16], lossless
         self.end, self.separator = ends[0], vocabulary[ends[0]]
         rules.encode_special_tokens = True  # a text that names one is text
         unknown = getattr(rules.model, "unk_token", None)
         self.unknown = vocabulary.get(unknown) if unknown else None
-
-    @property
-    def digest(self) -> str:
-        """Hash of the tokenizer file."""
-        return hashlib.sha256(self.file).hexdigest()[:16]
 
     def encode(self, texts: Sequence[bytes]) -> list[np.ndarray]:
         """See `Tokenizer.encode`.
