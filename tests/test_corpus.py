@@ -164,3 +164,11 @@ def test_a_damaged_cache_says_what_to_delete_and_is_built_again(tmp_path, text_f
         (pointer,) = (tmp_path / "corpora").glob("*/by-source/*.json")
         pointer.write_bytes(damage)
         assert Corpus.of(str(text_folder)).digest == corpus.digest
+
+
+def test_a_corpus_without_a_name_is_refused(tmp_path, text_folder, monkeypatch):
+    monkeypatch.chdir(text_folder)
+    with pytest.raises(ValueError, match="corpus '' names nothing. Needed `python`"):
+        Corpus.of("")
+    with pytest.raises(ValueError, match="names nothing"):
+        Corpus.of(str(text_folder), heldout={"more": ""})

@@ -48,18 +48,25 @@ def documents(corpus: Corpus) -> list[bytes]:
     return [text for split in (corpus.train, corpus.heldout) for text in bytes(split).split(SEPARATOR)[:-1]]
 
 
-@pytest.mark.parametrize("form", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet", "two files"])
+@pytest.mark.parametrize(
+    "form", ["jsonl", "jsonl.gz", "jsonl.zst", "JSONL.GZ", "parquet", "parquet.gz", "parquet.zst", "two files"]
+)
 def test_every_format_gives_the_same_documents(tmp_path, texts, lines, form):
-    if form == "parquet":
-        pq.write_table(pa.table({"id": range(400), "body": texts}), tmp_path / "a.parquet", row_group_size=100)
+    if form.startswith("parquet"):
+        path = tmp_path / "a.parquet"
+        pq.write_table(pa.table({"id": range(400), "body": texts}), path, row_group_size=100)
+        if form != "parquet":
+            pack = {"parquet.gz": gzip.compress, "parquet.zst": zstd}[form]
+            (tmp_path / f"a.{form}").write_bytes(pack(path.read_bytes()))
+            path.unlink()
     elif form == "two files":
         middle = lines.index(b"\n", len(lines) // 2) + 1
         (tmp_path / "a.jsonl").write_bytes(lines[:middle])
         (tmp_path / "b.ndjson.gz").write_bytes(gzip.compress(lines[middle:]))
     else:
-        packed = {"jsonl": lambda data: data, "jsonl.gz": gzip.compress, "jsonl.zst": zstd}[form](lines)
-        (tmp_path / f"a.{form}").write_bytes(packed)
-    corpus = Corpus.of(str(tmp_path), column="body" if form == "parquet" else "text")
+        pack = {"jsonl": bytes, "jsonl.gz": gzip.compress, "jsonl.zst": zstd}[form.lower()]
+        (tmp_path / f"a.{form}").write_bytes(pack(lines))
+    corpus = Corpus.of(str(tmp_path), column="body" if form.startswith("parquet") else "text")
     assert sorted(documents(corpus)) == sorted(text.encode() for text in texts)
     assert corpus.bytes_per_token == 1.0
     assert corpus.manifest["documents"] == 400
@@ -153,6 +160,18 @@ def test_a_lone_file_of_ids_holds_out_its_end(tmp_path):
     assert len(corpus.heldout) == 200
 
 
+@pytest.mark.parametrize("ids", [np.arange(5000) % 4, np.arange(5000) % 16, np.arange(5000) // 2])
+def test_few_or_small_ids_are_not_taken_for_halves(tmp_path, ids):
+    nanogpt(tmp_path / "tokens.bin", ids)
+    assert len(Corpus.of(str(tmp_path / "tokens.bin")).train) == 4900
+
+
+def test_the_case_of_a_suffix_does_not_matter(tmp_path):
+    with open(tmp_path / "A.NPY", "wb") as file:
+        np.save(file, np.arange(10_000))
+    assert len(Corpus.of(str(tmp_path)).train) == 9800
+
+
 def test_ids_with_their_tokenizer_know_their_bytes(trained, tmp_path):
     nanogpt(tmp_path / "train.bin", trained.train)
     nanogpt(tmp_path / "val.bin", trained.heldout)
@@ -222,6 +241,8 @@ def damaged(path, packed):
     ("name", "make", "says"),
     [
         ("a.jsonl", lambda p, d: p.write_bytes(d + b"{oops}\n"), r"a.jsonl, line 401: not JSON"),
+        ("a.jsonl", lambda p, d: p.write_bytes(d + b"[" * 200_000), r"a.jsonl, line 401: not JSON"),
+        ("a.jsonl", lambda p, d: p.write_bytes(d + b'{"n": ' + b"9" * 5000 + b"}"), r"a.jsonl, line 401: not JSON"),
         ("a.jsonl", lambda p, d: p.write_bytes(d.replace(b'"text"', b'"tekst"')), "Did you mean column = 'tekst'"),
         ("a.jsonl", lambda p, d: p.write_bytes(b'{"text": 5}\n'), "text is int, needed text"),
         ("a.jsonl", lambda p, d: p.write_bytes(b'{"text": "\\ud800"}\n'), "half a surrogate pair"),
@@ -236,6 +257,12 @@ def damaged(path, packed):
         ("a.bin", lambda p, d: llm_c(p, [1, 2, 3], magic=20231231), "magic 20231231, version 1. Needed magic 20240520"),
         ("a.bin", lambda p, d: llm_c(p, [1, 2, 3], version=9), "magic 20240520, version 9"),
         ("a.bin", lambda p, d: (llm_c(p, range(99)), p.write_bytes(p.read_bytes()[:-50])), "header says 99 tokens"),
+        ("a.bin", lambda p, d: (llm_c(p, range(99)), p.write_bytes(p.read_bytes()[:500])), "500 bytes, cut short"),
+        ("a.bin", lambda p, d: np.arange(0, 90_000, 9, np.uint32).tofile(p), "looks like 32-bit ids"),
+        ("a.bin", lambda p, d: (np.arange(900, dtype=np.uint32) % 4).tofile(p), "looks like 32-bit ids"),
+        ("a.bin.gz", lambda p, d: p.write_bytes(gzip.compress(d)), "packed token ids, .* Unpack it"),
+        ("a.npy.zst", lambda p, d: p.write_bytes(zstd(d)), "packed token ids, .* Unpack it"),
+        ("a.parquet.gz", lambda p, d: p.write_bytes(d), "a.parquet.gz: damaged"),
         ("a.npy", lambda p, d: p.write_bytes(d), "damaged or cut short"),
         ("a.npy", lambda p, d: np.save(p, np.zeros(9)), "an array of float64"),
         ("a.npy", lambda p, d: np.save(p, np.arange(-5, 500)), "has the id -5; ids begin at 0"),
