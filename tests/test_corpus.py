@@ -3,12 +3,13 @@
 import hashlib
 import itertools
 import json
+import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from scaling.training.corpus import SEPARATOR, Corpus, permuted
+from scaling.training.corpus import SEPARATOR, Corpus, documents, permuted
 
 
 def test_every_document_is_there_once(text_folder, corpus):
@@ -38,15 +39,49 @@ def test_a_document_stays_in_its_split_when_others_come(tmp_path, text_folder, c
     assert all(after[name] == split for name, split in before.items())
 
 
-def test_the_cache_serves_the_digest_after_the_text_has_changed(tmp_path, text_folder):
+def test_a_text_that_has_changed_is_refused_and_its_cache_named(tmp_path, text_folder):
+    text = tmp_path / "text"
+    text.mkdir()
     for path in text_folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes() + b"!")
-    first = Corpus.of(str(tmp_path))
-    (tmp_path / "000.txt").write_text("changed")
-    assert Corpus.of(str(tmp_path)).digest != first.digest
-    assert np.array_equal(Corpus.of_digest(first.digest, str(tmp_path)).train, first.train)
-    with pytest.raises(ValueError, match=r"has changed.*0123"):
-        Corpus.of_digest("0123", str(tmp_path))
+        (text / path.name).write_bytes(path.read_bytes() + b"!")
+    first = Corpus.of(str(text))
+    assert np.array_equal(Corpus.of_digest(first.digest, str(text)).train, first.train)
+    (text / "000.txt").write_text("changed")
+    now, go_on = Corpus.of(str(text)).digest, f'set corpus = "digest:{first.digest}"'
+    with pytest.raises(ValueError, match=f"has changed: .* digest {first.digest}, it now has {now}. .*{go_on}"):
+        Corpus.of_digest(first.digest, str(text))
+    with pytest.raises(ValueError, match=r"has changed.*0123") as raised:
+        Corpus.of_digest("0123", str(text))
+    assert "digest:" not in str(raised.value)
+    shutil.rmtree(text)
+    with pytest.raises(ValueError, match=f"no such file or folder.*{go_on}"):
+        Corpus.of_digest(first.digest, str(text))
+
+
+def test_a_cached_corpus_is_had_by_its_digest(tmp_path, text_folder, corpus):
+    name = f"digest:{corpus.digest}"
+    (tmp_path / "more.txt").write_text("more")
+    kept = Corpus.of(name, heldout={"more": str(tmp_path / "more.txt")})
+    assert (kept.name, kept.digest) == (name, corpus.digest)
+    assert np.array_equal(kept.train, corpus.train)
+    assert bytes(kept.heldouts["more"]) == b"more" + SEPARATOR
+    assert Corpus.of_digest(corpus.digest, name).name == name
+    planted = Corpus.of("planted")
+    assert Corpus.of(f"digest:{planted.digest}").digest == planted.digest
+    for other in ("digest:0123456789abcdef", "digest:", "digest:../x"):
+        with pytest.raises(ValueError, match="has no such digest"):
+            Corpus.of(other)
+    with pytest.raises(ValueError, match="is in the tokens of bytes, not of 'bpe:300'"):
+        Corpus.of(name, tokenizer="bpe:300")
+
+
+def test_python_with_other_packages_is_refused(tmp_path, text_folder, corpus, monkeypatch):
+    others = [(path.name, path) for path in sorted(text_folder.iterdir())[1:]]
+    monkeypatch.setattr(documents, "_python_files", lambda: others)
+    monkeypatch.setenv("SCALING_CACHE", str(tmp_path))
+    Corpus.of(str(text_folder))
+    with pytest.raises(ValueError, match=f'corpus .python. has changed.*set corpus = "digest:{corpus.digest}"'):
+        Corpus.of_digest(corpus.digest, "python")
 
 
 def test_a_short_array_is_refused(tmp_path, text_folder, monkeypatch):
@@ -168,7 +203,7 @@ def test_a_damaged_cache_says_what_to_delete_and_is_built_again(tmp_path, text_f
 
 def test_a_corpus_without_a_name_is_refused(tmp_path, text_folder, monkeypatch):
     monkeypatch.chdir(text_folder)
-    with pytest.raises(ValueError, match="corpus '' names nothing. Needed `python`"):
+    with pytest.raises(ValueError, match=r"corpus '' names nothing\. Needed `python`"):
         Corpus.of("")
     with pytest.raises(ValueError, match="names nothing"):
         Corpus.of(str(text_folder), heldout={"more": ""})

@@ -205,7 +205,9 @@ def test_starts_are_where_the_batches_are(corpus):
 
 def test_further_held_out_sets_travel_with_the_folder(trained, tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "Straße abc"}\n{"text": "été abc"}\n')
-    corpus = Corpus.of_digest(trained.digest, trained.name, heldout={"small": str(tmp_path / "a.jsonl")})
+    corpus = Corpus.of_digest(
+        trained.digest, trained.name, tokenizer="bpe:400", heldout={"small": str(tmp_path / "a.jsonl")}
+    )
     again = Corpus.load(corpus.folder)
     assert again.digest == trained.digest
     assert (np.asarray(again.heldouts["small"]) == 0).sum() == 2
@@ -215,7 +217,7 @@ def test_further_held_out_sets_travel_with_the_folder(trained, tmp_path):
     nanogpt(tmp_path / "ids.bin", [1, 2, 3, 60_000])
     for path in ("ids.bin", "missing.txt"):
         with pytest.raises(ValueError, match=r"Give both in the same tokens|no such file|has the id 60,000"):
-            Corpus.of_digest(trained.digest, trained.name, heldout={"other": str(tmp_path / path)})
+            Corpus.of_digest(trained.digest, trained.name, tokenizer="bpe:400", heldout={"other": str(tmp_path / path)})
 
 
 def test_a_data_set_of_the_hub_is_streamed_once(tmp_path, texts, lines, monkeypatch):

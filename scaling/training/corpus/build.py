@@ -22,7 +22,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from scaling.runs import cache_folder, to_json, write_whole
 from scaling.training.corpus import documents, hub, pretokenized
-from scaling.training.corpus.corpus import corpora_folder, is_cached, manifest_in
+from scaling.training.corpus.corpus import DIGEST, Corpus, corpora_folder, is_cached, manifest_in
 from scaling.training.corpus.shards import ShardWriter, require_room
 from scaling.training.corpus.stored import Stored
 from scaling.training.corpus.tokenizers import Bytes, Tokenizer, id_type, tokenizer_file, tokenizer_of
@@ -103,6 +103,20 @@ def _pointed(pointer: Path) -> str | None:
         return str(json.loads(pointer.read_bytes())["digest"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
+
+
+def kept(name: str, tokenizer: str | None) -> Corpus:
+    """The cached corpus `digest:HEX`. Raises ValueError where there is none, or it is of another tokenizer."""
+    digest = name.removeprefix(DIGEST)
+    if not digest.isalnum() or not is_cached(digest):
+        raise ValueError(f"corpus {name!r}: {corpora_folder()} has no such digest. Give the name or path of the text.")
+    corpus = Corpus.load(corpora_folder() / digest)
+    known = corpus.manifest.get("tokenizer", "bytes")
+    if tokenizer not in (None, known) and "bytes" in (tokenizer, known):
+        raise ValueError(
+            f"corpus {name!r} is in the tokens of {known or 'no tokenizer'}, not of {tokenizer!r}. Leave that out."
+        )
+    return replace(corpus, name=name) if isinstance(corpus, Stored) else corpus
 
 
 def build(wanted: Wanted) -> Stored:

@@ -26,7 +26,7 @@ HIGH_HALF, LEAST_HALVES, LOOKED_AT = 15, 64, 1 << 20
 
 
 def read_ids(path: Path) -> np.ndarray:
-    """The ids in a file, memory-mapped, [tokens]. Raises ValueError where it is packed, damaged, cut short or of another layout."""
+    """The ids in a file, memory-mapped, [tokens]. Raises ValueError where it is packed, damaged or of another layout."""
     if documents.codec(path):
         raise ValueError(f"{path}: packed token ids, which are read as they lie on disk. Unpack it.")
     return _npy(path) if documents.kind(path) == ".npy" else _bin(path)
