@@ -16,7 +16,6 @@ from scaling.runs import cache_folder
 #: Layout of a cached corpus; a new number builds all of them again.
 LAYOUT = 3
 
-
 #: What the name of a cached corpus begins with: `digest:HEX`.
 DIGEST = "digest:"
 

@@ -66,7 +66,7 @@ def codec(path: Path) -> str | None:
 def read(name: str, files: Sequence[tuple[str, Path]], column: str) -> Iterator[Document]:
     """The documents of all files: a text file is one, a line of JSONL or a row of Parquet is one, its text in `column`.
 
-    Files ending in .gz or .zst are unpacked on the way. Rows whose text is null come out empty.
+    Files ending in .gz or .zst are unpacked on the way, Parquet into memory. Rows whose text is null come out empty.
     Raises ValueError naming file and line where text is not UTF-8, the column is missing, or a file is damaged; the `python`
     corpus skips files that are not UTF-8.
     """
