@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scaling.training.corpus import SEPARATOR, Corpus, shards
-from scaling.training.corpus.tokenizers import id_type
+from scaling.training.corpus.tokenizers import _characters, id_type
 
 tokenizers = pytest.importorskip("tokenizers")
 
@@ -48,18 +48,25 @@ def documents(corpus: Corpus) -> list[bytes]:
     return [text for split in (corpus.train, corpus.heldout) for text in bytes(split).split(SEPARATOR)[:-1]]
 
 
-@pytest.mark.parametrize("form", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet", "two files"])
+@pytest.mark.parametrize(
+    "form", ["jsonl", "jsonl.gz", "jsonl.zst", "JSONL.GZ", "parquet", "parquet.gz", "parquet.zst", "two files"]
+)
 def test_every_format_gives_the_same_documents(tmp_path, texts, lines, form):
-    if form == "parquet":
-        pq.write_table(pa.table({"id": range(400), "body": texts}), tmp_path / "a.parquet", row_group_size=100)
+    if form.startswith("parquet"):
+        path = tmp_path / "a.parquet"
+        pq.write_table(pa.table({"id": range(400), "body": texts}), path, row_group_size=100)
+        if form != "parquet":
+            pack = {"parquet.gz": gzip.compress, "parquet.zst": zstd}[form]
+            (tmp_path / f"a.{form}").write_bytes(pack(path.read_bytes()))
+            path.unlink()
     elif form == "two files":
         middle = lines.index(b"\n", len(lines) // 2) + 1
         (tmp_path / "a.jsonl").write_bytes(lines[:middle])
         (tmp_path / "b.ndjson.gz").write_bytes(gzip.compress(lines[middle:]))
     else:
-        packed = {"jsonl": lambda data: data, "jsonl.gz": gzip.compress, "jsonl.zst": zstd}[form](lines)
-        (tmp_path / f"a.{form}").write_bytes(packed)
-    corpus = Corpus.of(str(tmp_path), column="body" if form == "parquet" else "text")
+        pack = {"jsonl": bytes, "jsonl.gz": gzip.compress, "jsonl.zst": zstd}[form.lower()]
+        (tmp_path / f"a.{form}").write_bytes(pack(lines))
+    corpus = Corpus.of(str(tmp_path), column="body" if form.startswith("parquet") else "text")
     assert sorted(documents(corpus)) == sorted(text.encode() for text in texts)
     assert corpus.bytes_per_token == 1.0
     assert corpus.manifest["documents"] == 400
@@ -153,6 +160,18 @@ def test_a_lone_file_of_ids_holds_out_its_end(tmp_path):
     assert len(corpus.heldout) == 200
 
 
+@pytest.mark.parametrize("ids", [np.arange(5000) % 4, np.arange(5000) % 16, np.arange(5000) // 2])
+def test_few_or_small_ids_are_not_taken_for_halves(tmp_path, ids):
+    nanogpt(tmp_path / "tokens.bin", ids)
+    assert len(Corpus.of(str(tmp_path / "tokens.bin")).train) == 4900
+
+
+def test_the_case_of_a_suffix_does_not_matter(tmp_path):
+    with open(tmp_path / "A.NPY", "wb") as file:
+        np.save(file, np.arange(10_000))
+    assert len(Corpus.of(str(tmp_path)).train) == 9800
+
+
 def test_ids_with_their_tokenizer_know_their_bytes(trained, tmp_path):
     nanogpt(tmp_path / "train.bin", trained.train)
     nanogpt(tmp_path / "val.bin", trained.heldout)
@@ -186,7 +205,9 @@ def test_starts_are_where_the_batches_are(corpus):
 
 def test_further_held_out_sets_travel_with_the_folder(trained, tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "Straße abc"}\n{"text": "été abc"}\n')
-    corpus = Corpus.of_digest(trained.digest, trained.name, heldout={"small": str(tmp_path / "a.jsonl")})
+    corpus = Corpus.of_digest(
+        trained.digest, trained.name, tokenizer="bpe:400", heldout={"small": str(tmp_path / "a.jsonl")}
+    )
     again = Corpus.load(corpus.folder)
     assert again.digest == trained.digest
     assert (np.asarray(again.heldouts["small"]) == 0).sum() == 2
@@ -196,7 +217,7 @@ def test_further_held_out_sets_travel_with_the_folder(trained, tmp_path):
     nanogpt(tmp_path / "ids.bin", [1, 2, 3, 60_000])
     for path in ("ids.bin", "missing.txt"):
         with pytest.raises(ValueError, match=r"Give both in the same tokens|no such file|has the id 60,000"):
-            Corpus.of_digest(trained.digest, trained.name, heldout={"other": str(tmp_path / path)})
+            Corpus.of_digest(trained.digest, trained.name, tokenizer="bpe:400", heldout={"other": str(tmp_path / path)})
 
 
 def test_a_data_set_of_the_hub_is_streamed_once(tmp_path, texts, lines, monkeypatch):
@@ -222,6 +243,8 @@ def damaged(path, packed):
     ("name", "make", "says"),
     [
         ("a.jsonl", lambda p, d: p.write_bytes(d + b"{oops}\n"), r"a.jsonl, line 401: not JSON"),
+        ("a.jsonl", lambda p, d: p.write_bytes(d + b"[" * 200_000), r"a.jsonl, line 401: not JSON"),
+        ("a.jsonl", lambda p, d: p.write_bytes(d + b'{"n": ' + b"9" * 5000 + b"}"), r"a.jsonl, line 401: not JSON"),
         ("a.jsonl", lambda p, d: p.write_bytes(d.replace(b'"text"', b'"tekst"')), "Did you mean column = 'tekst'"),
         ("a.jsonl", lambda p, d: p.write_bytes(b'{"text": 5}\n'), "text is int, needed text"),
         ("a.jsonl", lambda p, d: p.write_bytes(b'{"text": "\\ud800"}\n'), "half a surrogate pair"),
@@ -236,6 +259,12 @@ def damaged(path, packed):
         ("a.bin", lambda p, d: llm_c(p, [1, 2, 3], magic=20231231), "magic 20231231, version 1. Needed magic 20240520"),
         ("a.bin", lambda p, d: llm_c(p, [1, 2, 3], version=9), "magic 20240520, version 9"),
         ("a.bin", lambda p, d: (llm_c(p, range(99)), p.write_bytes(p.read_bytes()[:-50])), "header says 99 tokens"),
+        ("a.bin", lambda p, d: (llm_c(p, range(99)), p.write_bytes(p.read_bytes()[:500])), "500 bytes, cut short"),
+        ("a.bin", lambda p, d: np.arange(0, 90_000, 9, np.uint32).tofile(p), "looks like 32-bit ids"),
+        ("a.bin", lambda p, d: (np.arange(900, dtype=np.uint32) % 4).tofile(p), "looks like 32-bit ids"),
+        ("a.bin.gz", lambda p, d: p.write_bytes(gzip.compress(d)), "packed token ids, .* Unpack it"),
+        ("a.npy.zst", lambda p, d: p.write_bytes(zstd(d)), "packed token ids, .* Unpack it"),
+        ("a.parquet.gz", lambda p, d: p.write_bytes(d), "a.parquet.gz: damaged"),
         ("a.npy", lambda p, d: p.write_bytes(d), "damaged or cut short"),
         ("a.npy", lambda p, d: np.save(p, np.zeros(9)), "an array of float64"),
         ("a.npy", lambda p, d: np.save(p, np.arange(-5, 500)), "has the id -5; ids begin at 0"),
@@ -291,3 +320,88 @@ def test_a_full_disk_is_said_before_it_is_full(tmp_path, lines, monkeypatch):
     monkeypatch.setattr(shards.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
     with pytest.raises(OSError, match="10 bytes free, and the corpus needs about"):
         Corpus.of(str(tmp_path), column="text", tokenizer="bytes")
+
+
+def words_of(texts):
+    """A tokenizer whose encoding knows no Greek, without a token for what it does not know."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    rules = Tokenizer(models.BPE())
+    rules.pre_tokenizer = pre_tokenizers.Whitespace()
+    rules.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=100, special_tokens=["</s>"], show_progress=False))
+    return rules
+
+
+def test_a_tokenizer_that_loses_text_says_so(tmp_path):
+    words_of(["the law of the land"] * 9).save(str(tmp_path / "latin.json"))
+    (tmp_path / "a.txt").write_text(" ".join(f"νόμος{i}" for i in range(60_000)))
+    with pytest.raises(ValueError, match=r"does not match the text: it loses \d+% of [\d,]+ characters"):
+        Corpus.of(str(tmp_path / "a.txt"), tokenizer=str(tmp_path / "latin.json"))
+    (tmp_path / "b.txt").write_text("the law of the land " * 60_000)
+    assert Corpus.of(str(tmp_path / "b.txt"), tokenizer=str(tmp_path / "latin.json")).vocab < 100
+
+
+def test_characters_count_the_same_however_they_are_composed():
+    assert _characters("e\u0301te\u0301 a") == _characters("été a") == 4
+
+
+def test_an_edited_tokenizer_in_the_home_folder_is_seen(trained, lines, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.jsonl").write_bytes(lines)
+    (tmp_path / "tok.json").write_bytes((trained.folder / "tokenizer.json").read_bytes())
+    first = Corpus.of(str(tmp_path / "a.jsonl"), tokenizer="~/tok.json")
+    larger = Corpus.of(str(tmp_path / "a.jsonl"), tokenizer="bpe:410")
+    (tmp_path / "tok.json").write_bytes((larger.folder / "tokenizer.json").read_bytes())
+    assert Corpus.of(str(tmp_path / "a.jsonl"), tokenizer="~/tok.json").vocab == 410 != first.vocab
+
+
+@pytest.mark.parametrize("kind", ["bpe", "not special", "unigram"])
+def test_a_text_that_names_the_separator_is_text(tmp_path, kind):
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    end = "<|endoftext|>" if kind == "bpe" else "</s>"
+    texts = [f"{i} ends with {end} or {end}{end} and goes on" for i in range(500)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    tokenizer = "bpe:300"
+    if kind != "bpe":
+        letters = sorted(set("".join(texts)) - {" "})
+        if kind == "unigram":
+            rules = Tokenizer(
+                models.Unigram([("<unk>", 0.0), (end, 0.0), *((each, -4.0) for each in ["▁", *letters])], 0)
+            )
+            rules.pre_tokenizer, rules.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+            rules.add_special_tokens([end])
+        else:
+            rules = Tokenizer(models.BPE({each: i for i, each in enumerate(letters)}, []))
+            rules.add_tokens([AddedToken(end, special=False)])
+        tokenizer = str(tmp_path / "rules.json")
+        rules.save(tokenizer)
+    corpus = Corpus.of(str(tmp_path / "a.jsonl"), tokenizer=tokenizer)
+    rules = Tokenizer.from_file(str(corpus.folder / "tokenizer.json"))
+    separator = rules.token_to_id(end)
+    ids = np.concatenate([corpus.train, corpus.heldout])
+    assert (ids == separator).sum() == 500
+    ends = np.flatnonzero(ids == separator)
+    found = [rules.decode(piece[piece != separator].tolist()) for piece in np.split(ids, ends[:-1] + 1)]
+    assert sorted(text.replace(" ", "") for text in found) == sorted(text.replace(" ", "") for text in texts)
+
+
+def test_the_same_ids_in_another_vocabulary_are_another_corpus(tmp_path, trained):
+    from tokenizers import AddedToken, Tokenizer
+
+    kept = trained.folder / "tokenizer.json"
+    larger = Tokenizer.from_file(str(kept))
+    larger.add_tokens([AddedToken(f"<{i}>") for i in range(100)])
+    larger.save(str(tmp_path / "larger.json"))
+    nanogpt(tmp_path / "ids.bin", trained.train)
+    none = Corpus.of(str(tmp_path / "ids.bin"))
+    first = Corpus.of(str(tmp_path / "ids.bin"), tokenizer=str(kept))
+    second = Corpus.of(str(tmp_path / "ids.bin"), tokenizer=str(tmp_path / "larger.json"))
+    assert [each.vocab for each in (first, second)] == [400, 500]
+    assert none.bytes_per_token is None
+    assert len({none.digest, first.digest, second.digest}) == 3
+    np.save(tmp_path / "pairs.npy", np.frombuffer(np.asarray(none.train[:4000]).tobytes(), np.uint8))
+    np.save(tmp_path / "words.npy", np.asarray(none.train[:4000]))
+    pairs, words = (Corpus.of(str(tmp_path / name)) for name in ("pairs.npy", "words.npy"))
+    assert bytes(pairs.train) == bytes(np.asarray(words.train).tobytes())
+    assert pairs.digest != words.digest

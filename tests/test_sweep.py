@@ -293,7 +293,7 @@ def test_too_little_text_says_how_many_epochs(grid, tmp_path):
     assert sweeps.plan(replace(hungry, epochs=1000), tmp_path).warnings[-1].startswith("4 of 4 cells repeat their text")
 
 
-def test_a_sweep_goes_on_from_the_corpus_it_began_with(grid, swept, corpus, tmp_path, text_folder):
+def test_a_sweep_goes_on_only_from_the_corpus_it_began_with(grid, swept, corpus, tmp_path):
     folder = copy_of(swept, tmp_path / "runs")
     text = tmp_path / "text"
     text.mkdir()
@@ -302,13 +302,41 @@ def test_a_sweep_goes_on_from_the_corpus_it_began_with(grid, swept, corpus, tmp_
     assert sweeps.sweep(moved, folder).corpus is None  # nothing is missing, so the text is not needed
     gone = swept.specs[0]
     (folder / f"{gone.id}.json").unlink()
-    assert sweeps.plan(moved, folder).corpus.digest == corpus.digest
+    for other in (moved, replace(grid, corpus="planted:1"), replace(grid, corpus=str(tmp_path / "gone"))):
+        with pytest.raises(ValueError, match=f'(has changed|no such file).*set corpus = "digest:{corpus.digest}"'):
+            sweeps.plan(other, folder)
+    kept = replace(grid, corpus=f"digest:{corpus.digest}")
+    assert [spec.id for spec in sweeps.plan(kept, folder).missing] == [gone.id]
+    assert sweeps.sweep(kept, folder, Here(corpus)).missing == ()
     begun = folder / "corpus.json"
     begun.write_text(json.dumps({**json.loads(begun.read_text()), "digest": "0123456789abcdef"}))
     for path in record_paths(folder):
         path.unlink()
     with pytest.raises(ValueError, match="has changed: the runs were trained on digest 0123456789abcdef"):
         sweeps.plan(moved, folder)
+
+
+def test_a_held_out_set_that_has_changed_is_refused_by_name(grid, corpus, tmp_path):
+    more = tmp_path / "more.txt"
+    more.write_text("one text " * 100)
+    held, folder = replace(grid, heldout={"more": str(more)}), tmp_path / "runs"
+    with pytest.raises(KeyboardInterrupt):
+        sweeps.sweep(held, folder, Here(corpus, stop_after=1))
+    assert len(sweeps.plan(held, folder).missing) == 3
+    was = json.loads((folder / "corpus.json").read_text())["heldouts"]["more"]
+    more.write_text("another text " * 100)
+    with pytest.raises(
+        ValueError, match=f"held-out set 'more' has changed: .* digest {was}, it now has [0-9a-f]{{16}}"
+    ):
+        sweeps.plan(held, folder)
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"digest": "01'])
+def test_a_damaged_corpus_json_is_named(grid, swept, tmp_path, damage):
+    folder = copy_of(swept, tmp_path / "runs")
+    (folder / "corpus.json").write_text(damage)
+    with pytest.raises(ValueError, match=r"corpus.json: damaged"):
+        sweeps.plan(grid, folder)
 
 
 def test_no_permission_to_write_is_one_line(grid, corpus, capsys, tmp_path):

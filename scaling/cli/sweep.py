@@ -11,7 +11,7 @@ sweep goes on. Several of these commands may work on one OUT at once, on any mac
 Exit status 3 says that cells failed; 130 that the sweep was stopped, by Ctrl-C, SIGTERM, --max-hours or --max-flops.
 
 A grid.toml:
-  corpus = "python"             # planted:0, hf:NAME, or a path of text, JSONL, Parquet or token files
+  corpus = "python"             # planted:0, hf:NAME, digest:HEX of a cached one, or a path of text, JSONL, Parquet or token files
   budgets = [1e11, 3e11, 1e12]  # FLOPs; or tokens = [1e6, 4e6], or tokens_per_parameter = [10, 20, 40]
   sizes = [1e4, 2e4, 4e4, 8e4]  # parameters; or tables, { depth = 2, width = 32 }
   # all below is optional

@@ -16,7 +16,8 @@ from scaling.shape import Shape
 #: Key of a grid.toml -> what it says.
 KEYS = {
     "name": "name of the sweep (the file's or its folder's)",
-    "corpus": "what is trained on: python, planted:0, hf:NAME, or a path of text, JSONL, Parquet or token files (python)",
+    "corpus": "what is trained on: python, planted:0, hf:NAME, digest:HEX of a cached one, or a path of text, JSONL, Parquet or "
+    "token files (python)",
     "tokenizer": "bytes, bpe:VOCAB trained on the corpus, or the path of a tokenizer.json (bytes)",
     "column": "where JSONL, Parquet and hub data sets have their text (text)",
     "heldout": "table of further held-out sets: a name, and what it is read from, as corpus",

@@ -22,15 +22,15 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from scaling.runs import cache_folder, to_json, write_whole
 from scaling.training.corpus import documents, hub, pretokenized
-from scaling.training.corpus.corpus import corpora_folder
+from scaling.training.corpus.corpus import DIGEST, Corpus, corpora_folder, is_cached, manifest_in
 from scaling.training.corpus.shards import ShardWriter, require_room
 from scaling.training.corpus.stored import Stored
-from scaling.training.corpus.tokenizers import Bytes, id_type, tokenizer_file, tokenizer_of
+from scaling.training.corpus.tokenizers import Bytes, Tokenizer, id_type, tokenizer_file, tokenizer_of
 
 #: The share of the text that is held out: 2%, or as much as gives HELD_OUT_BYTES but never over 10%.
 HELD_OUT_SHARE, HELD_OUT_BYTES, HELD_OUT_MOST = 0.02, 327_680, 0.10
 
-#: Fewer documents than this are split in pieces of PIECE_BYTES, so that some can be held out.
+#: Fewer documents than this, or any of which none is held out, are split in pieces of PIECE_BYTES, so that some can be.
 FEW_DOCUMENTS, PIECE_BYTES = 64, 4096
 
 #: Bytes of text that are tokenised at once, on all cores.
@@ -72,11 +72,11 @@ class Wanted:
         else:
             stats = ((label, path.stat()) for label, path in self.files)
             seen = [
-                str(Path(self.name).resolve()),
+                str(Path(self.name).expanduser().resolve()),
                 *(f"{label} {stat.st_size} {stat.st_mtime_ns}" for label, stat in stats),
             ]
-        if self.tokenizer and Path(self.tokenizer).is_file():
-            stat = Path(self.tokenizer).stat()
+        if self.tokenizer and (path := Path(self.tokenizer).expanduser()).is_file():
+            stat = path.stat()
             seen.append(f"{stat.st_size} {stat.st_mtime_ns}")
         said = [self.name, self.tokenizer or "", self.column, str(self.whole), *seen]
         return hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
@@ -85,16 +85,38 @@ class Wanted:
 def cached(wanted: Wanted) -> Stored:
     """The corpus, from the cache where its sources look as they did, else built.
 
+    It bears the name that is wanted, whoever built the same content first.
     Raises ValueError for sources that cannot be used, naming file and remedy.
     """
     pointer = corpora_folder() / "by-source" / f"{wanted.fingerprint}.json"
-    if pointer.exists():
-        folder = corpora_folder() / json.loads(pointer.read_text())["digest"]
-        if (folder / "manifest.json").exists():
-            return _load(folder)
+    digest = _pointed(pointer)
+    if digest and is_cached(digest):
+        return replace(_load(corpora_folder() / digest), name=wanted.name)
     corpus = build(wanted)
     write_whole(pointer, to_json({"digest": corpus.digest, "name": wanted.name}))
-    return corpus
+    return replace(corpus, name=wanted.name)
+
+
+def _pointed(pointer: Path) -> str | None:
+    """The digest that was built of these sources; None where the pointer is missing or damaged."""
+    try:
+        return str(json.loads(pointer.read_bytes())["digest"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def kept(name: str, tokenizer: str | None) -> Corpus:
+    """The cached corpus `digest:HEX`. Raises ValueError where there is none, or it is of another tokenizer."""
+    digest = name.removeprefix(DIGEST)
+    if not digest.isalnum() or not is_cached(digest):
+        raise ValueError(f"corpus {name!r}: {corpora_folder()} has no such digest. Give the name or path of the text.")
+    corpus = Corpus.load(corpora_folder() / digest)
+    known = corpus.manifest.get("tokenizer", "bytes")
+    if tokenizer not in (None, known) and "bytes" in (tokenizer, known):
+        raise ValueError(
+            f"corpus {name!r} is in the tokens of {known or 'no tokenizer'}, not of {tokenizer!r}. Leave that out."
+        )
+    return replace(corpus, name=name) if isinstance(corpus, Stored) else corpus
 
 
 def build(wanted: Wanted) -> Stored:
@@ -116,8 +138,9 @@ def build(wanted: Wanted) -> Stored:
         try:
             partial.rename(folder)
         except OSError:
-            if not (folder / "manifest.json").exists():
-                raise
+            if not is_cached(manifest["digest"]):  # left of a corpus whose manifest was deleted
+                shutil.rmtree(folder, ignore_errors=True)
+                partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return _load(folder)
@@ -143,19 +166,19 @@ def with_heldouts(corpus: Stored, heldout: Mapping[str, str], column: str = "tex
     said = {name: each.digest for name, each in sorted(sets.items())}
     folder = corpora_folder() / f"{corpus.digest}+{hashlib.sha256(json.dumps(said).encode()).hexdigest()[:8]}"
     write_whole(folder / "manifest.json", to_json({**corpus.manifest, "kind": "with-heldouts", "heldouts": said}))
-    return load_with_heldouts(folder)
+    return replace(load_with_heldouts(folder), name=corpus.name)
 
 
 def load_with_heldouts(folder: Path) -> Stored:
     """What `with_heldouts` wrote into a folder."""
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = manifest_in(folder)
     sets = {name: _load(folder.parent / digest) for name, digest in manifest["heldouts"].items()}
     heldouts = {name: each.heldout for name, each in sets.items()}
     return replace(_load(folder.parent / manifest["digest"]), heldouts=heldouts, folder=folder)
 
 
 def _load(folder: Path) -> Stored:
-    return Stored.from_manifest(folder, json.loads((folder / "manifest.json").read_text()))
+    return Stored.from_manifest(folder, manifest_in(folder))
 
 
 def _tokenizer_in(folder: Path) -> str | None:
@@ -169,11 +192,12 @@ def _tokenise(wanted: Wanted, files: Sequence[tuple[str, Path]], folder: Path) -
     share = 1.0 if wanted.whole else min(HELD_OUT_MOST, max(HELD_OUT_SHARE, HELD_OUT_BYTES / max(size, 1)))
     skipped = {"empty": 0, "duplicate": 0}
 
-    def texts() -> Iterator[tuple[documents.Document, str]]:
+    def texts(cut: bool) -> Iterator[tuple[documents.Document, str]]:
         skipped.update(empty=0, duplicate=0)
-        return _assigned(_pieces(documents.read(wanted.name, files, wanted.column)), share, skipped)
+        return _assigned(_pieces(documents.read(wanted.name, files, wanted.column), cut), share, skipped)
 
-    tokenizer = tokenizer_of(wanted.tokenizer, (document.text for document, split in texts() if split == "train"))
+    cut = not any(split == "heldout" for _, split in texts(cut=False))
+    tokenizer = tokenizer_of(wanted.tokenizer, (document.text for document, split in texts(cut) if split == "train"))
     require_room(folder, size * tokenizer.dtype.itemsize)
     size_of, count, end = {"train": 0, "heldout": 0}, 0, np.array([tokenizer.separator], tokenizer.dtype)
     with (
@@ -181,7 +205,7 @@ def _tokenise(wanted: Wanted, files: Sequence[tuple[str, Path]], folder: Path) -
         _progress(f"tokenising {wanted.name}", size) as advance,
         open(folder / "documents.jsonl", "w") as listed,
     ):
-        for batch in _batches(texts()):
+        for batch in _batches(texts(cut)):
             for (document, split), ids in zip(batch, tokenizer.encode([document.text for document, _ in batch])):
                 writers[split].write(ids)
                 writers[split].write(end)
@@ -194,7 +218,7 @@ def _tokenise(wanted: Wanted, files: Sequence[tuple[str, Path]], folder: Path) -
     tokenizer.save(folder)
     ratio = size_of["heldout"] / tokens["heldout"]
     kept = {"documents": count, "skipped": dict(skipped), "tokenizer": tokenizer.name, "bytes_per_token": ratio}
-    return _manifest(wanted, writers, tokenizer.vocab) | kept
+    return _manifest(wanted, writers, tokenizer, tokenizer.vocab) | kept
 
 
 def _copy(wanted: Wanted, files: Sequence[tuple[str, Path]], folder: Path) -> dict[str, Any]:
@@ -244,20 +268,30 @@ def _copy(wanted: Wanted, files: Sequence[tuple[str, Path]], folder: Path) -> di
         "tokenizer": tokenizer.name if tokenizer else None,
         "bytes_per_token": ratio,
     }
-    return _manifest(wanted, writers, vocab) | kept
+    return _manifest(wanted, writers, tokenizer, vocab) | kept
 
 
-def _manifest(wanted: Wanted, writers: Mapping[str, ShardWriter], vocab: int) -> dict[str, Any]:
+def _manifest(
+    wanted: Wanted, writers: Mapping[str, ShardWriter], tokenizer: Tokenizer | None, vocab: int
+) -> dict[str, Any]:
     return {
         "kind": "stored",
         "name": wanted.name,
-        "digest": hashlib.sha256(b"".join(writer.hash.digest() for writer in writers.values())).hexdigest()[:16],
+        "digest": _digest(writers, tokenizer, vocab),
         "vocab": vocab,
         "dtype": writers["train"].dtype.name,
         "shard_tokens": writers["train"].size,
         "tokens": {split: writer.tokens for split, writer in writers.items()},
         "files": {split: writer.files for split, writer in writers.items()},
     }
+
+
+def _digest(writers: Mapping[str, ShardWriter], tokenizer: Tokenizer | None, vocab: int) -> str:
+    """Hash of the ids and of what they mean: their type, the vocabulary, the tokenizer. Bytes of text mean themselves."""
+    hashed = hashlib.sha256(b"".join(writer.hash.digest() for writer in writers.values()))
+    if not isinstance(tokenizer, Bytes):
+        hashed.update(json.dumps([writers["train"].dtype.name, vocab, tokenizer and tokenizer.digest]).encode())
+    return hashed.hexdigest()[:16]
 
 
 @contextmanager
@@ -297,13 +331,14 @@ def _assigned(
             yield document, "heldout" if int.from_bytes(digest[:4], "big") < share * 2**32 else "train"
 
 
-def _pieces(texts: Iterator[documents.Document]) -> Iterator[documents.Document]:
-    """Documents as they come, or, where they are too few to be split, cut into pieces at the ends of characters."""
+def _pieces(texts: Iterator[documents.Document], cut: bool) -> Iterator[documents.Document]:
+    """Documents as they come, or, with `cut` or where they are few, in pieces that end at the ends of characters."""
     first = list(itertools.islice(texts, FEW_DOCUMENTS))
-    if len(first) == FEW_DOCUMENTS:
-        yield from itertools.chain(first, texts)
+    every = itertools.chain(first, texts)
+    if len(first) == FEW_DOCUMENTS and not cut:
+        yield from every
         return
-    for label, text in first:
+    for label, text in every:
         starts = [_character(text, start) for start in range(0, len(text), PIECE_BYTES)]
         for number, (start, end) in enumerate(itertools.pairwise([*starts, len(text)])):
             yield documents.Document(f"{label}#{number}", text[start:end])

@@ -14,7 +14,10 @@ import numpy as np
 from scaling.runs import cache_folder
 
 #: Layout of a cached corpus; a new number builds all of them again.
-LAYOUT = 2
+LAYOUT = 3
+
+#: What the name of a cached corpus begins with: `digest:HEX`.
+DIGEST = "digest:"
 
 
 class Corpus(ABC):
@@ -41,20 +44,12 @@ class Corpus(ABC):
         """The corpus of a grid.toml.
 
         `name` is `python`; `planted` or `planted:1`, ...; `hf:NAME[:CONFIG[:SPLIT]]`; or the path of a file or folder of text,
-        JSONL, Parquet (any of them packed as .gz or .zst; the text in `column`) or token ids (.bin, .npy). `tokenizer` is `bytes`
-        (the default), `bpe:VOCAB` trained on the corpus, or the path of a tokenizer.json. `heldout` names further held-out sets.
+        JSONL, Parquet (any of them packed as .gz or .zst; the text in `column`) or token ids (.bin, .npy). `digest:HEX` is the
+        cached corpus of that digest, whatever has become of its text. `tokenizer` is `bytes` (the default), `bpe:VOCAB` trained
+        on the corpus, or the path of a tokenizer.json. `heldout` names further held-out sets.
         Built once, then cached. Raises ValueError for what cannot be read, naming the file and what to do.
         """
-        from scaling.training.corpus import build, planted  # they are kinds of what is defined here
-
-        if name.partition(":")[0] == planted.NAME:
-            if tokenizer not in (None, "bytes") or heldout:
-                raise ValueError(
-                    f"corpus {name!r} is drawn, not read: it takes no tokenizer and no further held-out sets."
-                )
-            return planted.Planted.of(name)
-        corpus = build.cached(build.Wanted(name, tokenizer, column))
-        return build.with_heldouts(corpus, heldout, column) if heldout else corpus
+        return _beside(_named(name, tokenizer, column), heldout, column)
 
     @staticmethod
     def of_digest(
@@ -65,31 +60,29 @@ class Corpus(ABC):
         column: str = "text",
         heldout: Mapping[str, str] | None = None,
     ) -> Corpus:
-        """The cached corpus of this digest, or the one that `name` builds now if it has that digest.
+        """What `name` stands for now, as `Corpus.of` gives it, if it still has this digest.
 
-        A sweep goes on from the array that it began with, whatever was installed or edited since.
-        Raises ValueError where neither has the digest.
+        Raises ValueError where it has another or cannot be read any more; the message says how to go on from the cache, where
+        that has the digest.
         """
-        from scaling.training.corpus import build
-
-        folder = corpora_folder() / digest
-        if (folder / "manifest.json").exists():
-            corpus = Corpus.load(folder)
-            return build.with_heldouts(corpus, heldout, column) if heldout else corpus
-        corpus = Corpus.of(name, tokenizer=tokenizer, column=column, heldout=heldout)
+        go_on = f' To go on with the cached tokens, set corpus = "{DIGEST}{digest}".' if is_cached(digest) else ""
+        try:
+            corpus = _named(name, tokenizer, column)
+        except ValueError as error:
+            raise ValueError(f"{str(error).rstrip('.')}.{go_on}") from None
         if corpus.digest != digest:
             raise ValueError(
-                f"corpus {name!r} has changed: the runs were trained on digest {digest}, it now has {corpus.digest}, and "
-                f"{folder} is not cached. Restore the text or the cache, or begin a new folder of runs."
+                f"corpus {name!r} has changed: the runs were trained on digest {digest}, it now has {corpus.digest}. "
+                f"Restore the text, or begin a new folder of runs.{go_on}"
             )
-        return corpus
+        return _beside(corpus, heldout, column)
 
     @staticmethod
     def load(folder: Path) -> Corpus:
-        """The cached corpus in a folder. Raises ValueError where an array is cut short."""
+        """The cached corpus in a folder. Raises ValueError where its manifest is damaged or an array cut short."""
         from scaling.training.corpus import build, planted, stored
 
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = manifest_in(folder)
         if manifest["kind"] == "with-heldouts":
             return build.load_with_heldouts(folder)
         kind = planted.Planted if manifest["kind"] == planted.NAME else stored.Stored
@@ -98,7 +91,7 @@ class Corpus(ABC):
     @property
     def manifest(self) -> Mapping[str, Any]:
         """What the cache says of it: name, digest, vocab, and the rest of its kind."""
-        return json.loads((self.folder / "manifest.json").read_text())
+        return manifest_in(self.folder)
 
     @abstractmethod
     def summary(self, contexts: tuple[int, ...]) -> Mapping[str, Any]:
@@ -133,6 +126,30 @@ class Corpus(ABC):
         return None
 
 
+def _named(name: str, tokenizer: str | None, column: str) -> Corpus:
+    """See `Corpus.of`."""
+    from scaling.training.corpus import build, planted  # they are kinds of what is defined here
+
+    if name.startswith(DIGEST):
+        return build.kept(name, tokenizer)
+    if name.partition(":")[0] != planted.NAME:
+        return build.cached(build.Wanted(name, tokenizer, column))
+    if tokenizer not in (None, "bytes"):
+        raise ValueError(f"corpus {name!r} is drawn, not read: it takes no tokenizer.")
+    return planted.Planted.of(name)
+
+
+def _beside(corpus: Corpus, heldout: Mapping[str, str] | None, column: str) -> Corpus:
+    """The corpus with further held-out sets."""
+    from scaling.training.corpus import build, stored
+
+    if not heldout:
+        return corpus
+    if not isinstance(corpus, stored.Stored):
+        raise ValueError(f"corpus {corpus.name!r} is drawn, not read: it takes no further held-out sets.")
+    return build.with_heldouts(corpus, heldout, column)
+
+
 def spread(ids: np.ndarray, tokens: int, context: int, holder: str) -> np.ndarray:
     """Windows evenly spread over a split, [tokens / context, context + 1]. Raises ValueError where it has fewer tokens."""
     wanted, available = tokens // context, (len(ids) - 1) // context
@@ -148,3 +165,20 @@ def spread(ids: np.ndarray, tokens: int, context: int, holder: str) -> np.ndarra
 def corpora_folder() -> Path:
     """Where built corpora are kept, one folder a digest."""
     return cache_folder() / "corpora" / f"v{LAYOUT}"
+
+
+def is_cached(digest: str) -> bool:
+    """Whether the cache has the corpus of a digest."""
+    return (corpora_folder() / digest / "manifest.json").exists()
+
+
+def manifest_in(folder: Path) -> dict[str, Any]:
+    """The manifest of the cached corpus in a folder. Raises ValueError where it is damaged."""
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_bytes())
+        if not isinstance(manifest, dict) or "kind" not in manifest:
+            raise ValueError("it does not say which kind of corpus it is")
+        return manifest
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}). Delete {folder}; it is built again.") from None

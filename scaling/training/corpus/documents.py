@@ -25,6 +25,9 @@ CODECS = {".gz": "gzip", ".zst": "zstd"}
 #: Rows of a Parquet file in memory at once.
 PARQUET_ROWS = 1024
 
+#: What a corpus' name can be.
+NEEDED = "Needed `python`, `planted`, `hf:NAME`, or the path of text, JSONL, Parquet or token files."
+
 LINES = (".jsonl", ".ndjson")
 IDS = (".bin", ".npy")
 
@@ -39,24 +42,31 @@ class Document(NamedTuple):
 def sources(name: str) -> list[tuple[str, Path]]:
     """(label, path) of every file that a corpus' name stands for, in a fixed order.
 
-    Raises ValueError for a path that is missing or a folder without files.
+    Raises ValueError for no name, a path that is missing, or a folder without files.
     """
+    if not name.strip():
+        raise ValueError(f"corpus {name!r} names nothing. {NEEDED}")
     return _python_files() if name == "python" else _files(Path(name).expanduser())
 
 
 def kind(path: Path) -> str:
     """The format of a file by its name, the suffix of a codec left out: `.jsonl`, `.parquet`, `.bin`, `.npy`, or `.txt`."""
-    suffixes = [suffix for suffix in path.suffixes if suffix not in CODECS]
-    last = suffixes[-1].lower() if suffixes else ""
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in CODECS]
+    last = suffixes[-1] if suffixes else ""
     if last in LINES:
         return ".jsonl"
     return last if last in (".parquet", *IDS) else ".txt"
 
 
+def codec(path: Path) -> str | None:
+    """What a file is packed with, by its last suffix; None where it is not."""
+    return CODECS.get(path.suffix.lower())
+
+
 def read(name: str, files: Sequence[tuple[str, Path]], column: str) -> Iterator[Document]:
     """The documents of all files: a text file is one, a line of JSONL or a row of Parquet is one, its text in `column`.
 
-    Files ending in .gz or .zst are unpacked on the way. Rows whose text is null come out empty.
+    Files ending in .gz or .zst are unpacked on the way, Parquet into memory. Rows whose text is null come out empty.
     Raises ValueError naming file and line where text is not UTF-8, the column is missing, or a file is damaged; the `python`
     corpus skips files that are not UTF-8.
     """
@@ -79,7 +89,7 @@ def read(name: str, files: Sequence[tuple[str, Path]], column: str) -> Iterator[
 
 
 def _text(label: str, path: Path, column: str) -> Iterator[Document]:
-    text = _stream(path).read() if path.suffix in CODECS else path.read_bytes()
+    text = _stream(path).read() if codec(path) else path.read_bytes()
     text.decode()
     yield Document(label, text)
 
@@ -90,17 +100,19 @@ def _lines(label: str, path: Path, column: str) -> Iterator[Document]:
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
+            text = line.decode()
             try:
-                row = json.loads(line.decode())
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{where}: not JSON ({error}). Needed one object a line.") from None
+                row = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{where}: not JSON that can be read ({error}). Needed one object a line.") from None
             if not isinstance(row, dict) or column not in row:
                 raise ValueError(f"{where}: {_lacks(column, row if isinstance(row, dict) else {})}")
             yield Document(f"{label}#{number}", _encoded(row[column], where, column))
 
 
 def _rows(label: str, path: Path, column: str) -> Iterator[Document]:
-    with pq.ParquetFile(path) as file:
+    source = pa.BufferReader(_stream(path).read()) if codec(path) else path
+    with pq.ParquetFile(source) as file:
         names = file.schema_arrow.names
         if column not in names:
             raise ValueError(f"{path}: {_lacks(column, names)}")
@@ -134,7 +146,7 @@ def _lacks(column: str, names: Sequence[str] | dict) -> str:
 
 
 def _stream(path: Path) -> pa.NativeFile:
-    return pa.input_stream(str(path), compression=CODECS.get(path.suffix))
+    return pa.input_stream(str(path), compression=codec(path))
 
 
 def _first_line(error: BaseException) -> str:
@@ -162,10 +174,7 @@ def _python_files() -> list[tuple[str, Path]]:
 def _files(root: Path) -> list[tuple[str, Path]]:
     """(name, path) of the file `root`, or of every file under it, hidden ones left out, in order of their names."""
     if not root.exists():
-        raise ValueError(
-            f"corpus {str(root)!r}: no such file or folder. Needed `python`, `planted`, `hf:NAME`, or the path of text, JSONL, "
-            "Parquet or token files."
-        )
+        raise ValueError(f"corpus {str(root)!r}: no such file or folder. {NEEDED}")
     if root.is_file():
         return [(root.name, root)]
     found = []

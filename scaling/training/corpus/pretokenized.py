@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from scaling.training.corpus import documents
+
 #: int32 words of llm.c's header: magic, version, tokens, zeros (llm.c, dev/data/data_common.py, 2024-06).
 HEADER_WORDS = 256
 
@@ -19,10 +21,15 @@ HELD_OUT_NAMES = ("val", "valid", "validation", "test", "heldout")
 #: Held-out share of the tokens where no file's name says so: the last ones.
 HELD_OUT_SHARE = 0.02
 
+#: The most that the upper half of a 32-bit id below 2^20 is; the fewest of them that tell; 16-bit words that are looked at.
+HIGH_HALF, LEAST_HALVES, LOOKED_AT = 15, 64, 1 << 20
+
 
 def read_ids(path: Path) -> np.ndarray:
-    """The ids in a file, memory-mapped, [tokens]. Raises ValueError where it is damaged, cut short or of an unknown layout."""
-    return _npy(path) if path.suffix == ".npy" else _bin(path)
+    """The ids in a file, memory-mapped, [tokens]. Raises ValueError where it is packed, damaged or of another layout."""
+    if documents.codec(path):
+        raise ValueError(f"{path}: packed token ids, which are read as they lie on disk. Unpack it.")
+    return _npy(path) if documents.kind(path) == ".npy" else _bin(path)
 
 
 def splits(files: Sequence[tuple[str, Path]], whole: bool) -> dict[str, list[np.ndarray]]:
@@ -61,10 +68,17 @@ def _bin(path: Path) -> np.ndarray:
     size = path.stat().st_size
     head = np.fromfile(path, "<i4", HEADER_WORDS)
     magic, version, count = (int(word) for word in np.resize(head, 3)) if len(head) else (0, 0, 0)
+    if len(head) < HEADER_WORDS and magic in {known for known, _ in HEADERS}:
+        raise ValueError(
+            f"{path}: {size:,} bytes, cut short: its header alone has {HEADER_WORDS * 4:,}. Fetch it again."
+        )
     if len(head) < HEADER_WORDS or head[3:].any():  # tokens, not a header
         if size % 2 or not size:
             raise ValueError(f"{path}: {size:,} bytes, cut short. Needed two a token, as nanoGPT writes them.")
-        return np.memmap(path, "<u2", "r")
+        ids = np.memmap(path, "<u2", "r")
+        if _are_halves(ids):
+            raise ValueError(f"{path}: looks like 32-bit ids, needed 16-bit ones. Save them as .npy, or as uint16.")
+        return ids
     if (magic, version) not in HEADERS:
         known = ", ".join(f"magic {m} version {v}" for m, v in HEADERS)
         raise ValueError(f"{path}: a header with magic {magic}, version {version}. Needed {known}, or no header.")
@@ -75,3 +89,11 @@ def _bin(path: Path) -> np.ndarray:
             f"{path}: {size:,} bytes, and its header says {count:,} tokens, {needed:,} bytes. Fetch it again."
         )
     return np.memmap(path, dtype, "r", HEADER_WORDS * 4, (count,))
+
+
+def _are_halves(ids: np.ndarray) -> bool:
+    """Whether 16-bit words are the halves of 32-bit ids: every second one is small, and the others are not."""
+    low, high = ids[:LOOKED_AT:2], ids[1:LOOKED_AT:2]
+    if len(high) < LEAST_HALVES or high.max() > HIGH_HALF:
+        return False
+    return bool(low.max() > (HIGH_HALF if high.any() else 0))

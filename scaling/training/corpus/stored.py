@@ -51,7 +51,7 @@ class Stored(Corpus):
         """See `Corpus.summary`: counts of tokens and documents."""
         manifest = self.manifest
         kept = ("name", "digest", "vocab", "bytes_per_token", "tokens", "documents", "tokenizer", "heldouts")
-        return {key: manifest[key] for key in kept if manifest.get(key) is not None}
+        return {key: manifest[key] for key in kept if manifest.get(key) is not None} | {"name": self.name}
 
     def windows(self, context: int) -> int:
         """How many training windows of `context` predicted tokens there are; each token is in one of them."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,14 +21,15 @@ ENDS = (END, "<|end_of_text|>", "</s>", "<eos>", "<|eot_id|>", "<|im_end|>", "[E
 #: Bytes of training text that an encoding is trained on, the first ones.
 BPE_BYTES = 1 << 27
 
-#: A tokenizer that knows fewer of a text's tokens than this does not match it.
+#: A tokenizer that knows fewer of a text's tokens than this, or gives back fewer of its characters, does not match it.
 LEAST_KNOWN = 0.99
 
 
 class Tokenizer(ABC):
-    """Turns texts to ids below `vocab`; `separator` is the id that ends a document."""
+    """Turns texts to ids below `vocab`; `separator` is the id that ends a document, `digest` the hash of what ids mean."""
 
     name: str
+    digest: str
     vocab: int
     separator: int
 
@@ -46,7 +49,7 @@ class Tokenizer(ABC):
 class Bytes(Tokenizer):
     """A token is a byte."""
 
-    name, vocab, separator = "bytes", 256, SEPARATOR[0]
+    name, digest, vocab, separator = "bytes", "bytes", 256, SEPARATOR[0]
 
     def encode(self, texts: Sequence[bytes]) -> list[np.ndarray]:
         """See `Tokenizer.encode`; bytes 0 are left out, they end documents."""
@@ -54,36 +57,55 @@ class Bytes(Tokenizer):
 
 
 class Subword(Tokenizer):
-    """A tokenizer of the `tokenizers` package, which encodes in parallel."""
+    """A tokenizer of the `tokenizers` package, which encodes in parallel; `file` is its tokenizer.json.
 
-    def __init__(self, name: str, rules) -> None:
+    A `lossless` one gives every text back, and is not held against the text.
+    """
+
+    def __init__(self, name: str, rules, file: bytes, *, lossless: bool = False) -> None:
         vocabulary = rules.get_vocab(with_added_tokens=True)
         ends = [end for end in ENDS if end in vocabulary]
         if not ends:
             raise ValueError(f"tokenizer {name!r} has no token that ends a document; needed one of {', '.join(ENDS)}.")
         self.name, self.rules, self.vocab = name, rules, max(vocabulary.values()) + 1
-        self.separator = vocabulary[ends[0]]
+        self.file, self.digest, self.lossless = file, hashlib.sha256(file).hexdigest()[:16], lossless
+        self.end, self.separator = ends[0], vocabulary[ends[0]]
+        rules.encode_special_tokens = True  # a text that names one is text
         unknown = getattr(rules.model, "unk_token", None)
         self.unknown = vocabulary.get(unknown) if unknown else None
 
-    @property
-    def digest(self) -> str:
-        """Hash of the tokenizer file."""
-        return hashlib.sha256(self.rules.to_str().encode()).hexdigest()[:16]
-
     def encode(self, texts: Sequence[bytes]) -> list[np.ndarray]:
-        """See `Tokenizer.encode`. Raises ValueError where over 1% of the ids stand for what it does not know."""
-        encoded = self.rules.encode_batch([text.decode() for text in texts], add_special_tokens=False)
-        ids = [np.array(each.ids, self.dtype) for each in encoded]
+        """See `Tokenizer.encode`.
+
+        Raises ValueError where over 1% of the ids stand for what it does not know, or over 1% of the text is lost.
+        """
+        decoded = [text.decode() for text in texts]
+        encoded = self.rules.encode_batch(decoded, add_special_tokens=False)
+        ids = [self._of_text(text, np.array(each.ids, self.dtype)) for text, each in zip(decoded, encoded)]
         if self.unknown is not None:
             total = sum(map(len, ids))
-            known = 1 - sum(int((each == self.unknown).sum()) for each in ids) / max(total, 1)
-            if known < LEAST_KNOWN:
-                raise ValueError(
-                    f"tokenizer {self.name!r} does not match the text: it does not know {1 - known:.0%} of {total:,} tokens. "
-                    'Give one trained on such text, tokenizer = "bytes", or "bpe:4096".'
-                )
+            missed = sum(int((each == self.unknown).sum()) for each in ids)
+            self._require_most(missed, total, "does not know", "tokens")
+        if not self.lossless:
+            total = sum(map(_characters, decoded))
+            given_back = sum(map(_characters, self.rules.decode_batch([each.tolist() for each in ids])))
+            self._require_most(total - given_back, total, "loses", "characters")
         return ids
+
+    def _of_text(self, text: str, ids: np.ndarray) -> np.ndarray:
+        """The ids of a text without the separator: where the text names it, it is cut inside the name."""
+        if self.separator not in ids:
+            return ids
+        pieces = re.split(f"(?<={re.escape(self.end[0])})(?={re.escape(self.end[1:])})", text)
+        encoded = self.rules.encode_batch(pieces, add_special_tokens=False)
+        return np.concatenate([np.array(each.ids, self.dtype) for each in encoded])
+
+    def _require_most(self, missed: int, total: int, does: str, what: str) -> None:
+        if missed > (1 - LEAST_KNOWN) * total:
+            raise ValueError(
+                f"tokenizer {self.name!r} does not match the text: it {does} {missed / total:.0%} of {total:,} {what}. "
+                'Give one trained on such text, tokenizer = "bytes", or "bpe:4096".'
+            )
 
     def bytes_of(self, ids: np.ndarray) -> int:
         """Bytes of text that ids stand for, each separator counted as one."""
@@ -92,7 +114,12 @@ class Subword(Tokenizer):
 
     def save(self, folder: Path) -> None:
         """See `Tokenizer.save`: tokenizer.json."""
-        self.rules.save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer.json").write_bytes(self.file)
+
+
+def _characters(text: str) -> int:
+    """Characters that are not space, however they are composed."""
+    return len("".join(unicodedata.normalize("NFKC", text).split()))
 
 
 def id_type(vocab: int) -> np.dtype:
@@ -121,13 +148,14 @@ def tokenizer_file(name: str) -> Subword:
     if not path.is_file():
         raise ValueError(f'tokenizer {name!r}: needed "bytes", "bpe:VOCAB", or the path of a tokenizer.json.')
     package = _package(name)
+    file = path.read_bytes()
     try:
-        rules = package.Tokenizer.from_file(str(path))
+        rules = package.Tokenizer.from_buffer(file)
     except Exception as error:  # the package raises bare Exception
         raise ValueError(f"tokenizer {name!r}: not a tokenizer.json ({str(error).splitlines()[0]}).") from None
     rules.no_padding()
     rules.no_truncation()
-    return Subword(name, rules)
+    return Subword(name, rules, file)
 
 
 def _trained(name: str, texts: Iterable[bytes]) -> Subword:
@@ -148,7 +176,7 @@ def _trained(name: str, texts: Iterable[bytes]) -> Subword:
         show_progress=False,
     )
     rules.train_from_iterator(_first(texts), trainer)
-    return Subword(name, rules)
+    return Subword(name, rules, rules.to_str(pretty=True).encode(), lossless=True)
 
 
 def _first(texts: Iterable[bytes]) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""What stands against sweeping a grid into a folder: another grid's folder, cells trained otherwise, too little text."""
+"""What stands against sweeping a grid into a folder: another grid's folder, cells trained otherwise, other or too little text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def require_same(path: Path, now: Grid) -> None:
-    """Refuse a folder whose grid.toml is of another grid; a folder without one is free."""
+    """Refuse a folder whose grid.toml is of another grid; a folder without one is free. A corpus' name does not count."""
     before = Grid.read(path) if path.exists() else now
     for each in fields(Grid):
         old, new = getattr(before, each.name), getattr(now, each.name)
@@ -72,6 +72,16 @@ def _difference(was: RunSpec, now: RunSpec) -> str:
     pairs = [(each.name, getattr(was.recipe, each.name), getattr(now.recipe, each.name)) for each in fields(Recipe)]
     pairs += [(name, getattr(was, name), getattr(now, name)) for name in ("digest", "tokens", "eval_tokens")]
     return ", ".join(f"{name} was {old}, is now {new}" for name, old, new in pairs if old != new)
+
+
+def require_same_heldouts(before: Mapping[str, str], corpus: Corpus) -> None:
+    """Refuse a further held-out set whose digest is another than before."""
+    for name, now in corpus.manifest.get("heldouts", {}).items():
+        if before.get(name, now) != now:
+            raise ValueError(
+                f"held-out set {name!r} has changed: the runs were evaluated on digest {before[name]}, it now has {now}. "
+                "Restore the text, or begin a new folder of runs."
+            )
 
 
 def require_enough_text(grid: Grid, corpus: Corpus, specs: Sequence[RunSpec]) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scaling.grid import EVAL_TOKENS, Grid, RunSpec
 from scaling.recipe import FEW_STEPS
 from scaling.runs import Run, record_paths
 from scaling.training.sweep import sharing
-from scaling.training.sweep.checks import require_enough_text, require_no_twins, require_same
+from scaling.training.sweep.checks import require_enough_text, require_no_twins, require_same, require_same_heldouts
 from scaling.training.sweep.choice import chosen
 from scaling.training.sweep.index import glance
 from scaling.training.sweep.speeds import Speeds
@@ -147,7 +147,7 @@ def plan(grid: Grid, folder: str | Path, *, text: bool = True, brief: bool = Fal
     """
     folder = Path(folder)
     require_same(folder / "grid.toml", grid)
-    digest, corpus = _digest_begun(folder), None
+    digest, corpus = _begun(folder).get("digest"), None
     if digest is None:
         from scaling.training.corpus import Corpus
 
@@ -175,16 +175,20 @@ def with_corpus(found: Plan) -> Plan:
         from scaling.training.corpus import Corpus
 
         corpus = Corpus.of_digest(found.digest, found.grid.corpus, **found.grid.data)
+        require_same_heldouts(_begun(found.folder).get("heldouts", {}), corpus)
     require_enough_text(found.grid, corpus, missing)
     return replace(found, corpus=corpus)
 
 
-def _digest_begun(folder: Path) -> str | None:
-    """The digest of the corpus that the folder's runs were begun on; None in a new folder."""
+def _begun(folder: Path) -> dict[str, Any]:
+    """What corpus.json says of the corpus that the folder's runs were begun on; nothing in a new folder."""
     begun = folder / "corpus.json"
     if not begun.exists():
-        return None
+        return {}
     try:
-        return json.loads(begun.read_text())["digest"]
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+        said = json.loads(begun.read_text())
+        if not isinstance(said, dict) or "digest" not in said:
+            raise ValueError("no digest")
+        return said
+    except ValueError as error:
         raise ValueError(f"{begun}: damaged ({error}). It names the corpus of the runs; restore it.") from None
