@@ -3,8 +3,8 @@ and draws docs/floor.png.
 
 Each folder runs/valleys-CORPUS holds seven sizes within a decade around the optimum of each budget, trained with the default
 recipe. Of each: the vertex of every budget's parabola, seed by seed, and whether it lies inside; what seeds make of the
-loss; how deep a valley is beside the standard error of its losses; the law's residuals; on a planted corpus, the fitted
-E less the floor that is known.
+loss; how deep a valley is beside the standard error of one loss, and beside that of the depth itself, over the held-out
+tokens that all runs share; the law's residuals; on a planted corpus, the fitted E less the floor that is known.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def judge(runs: Runs) -> dict[str, Any]:
     """Everything that is said of one folder."""
     seeds = sorted({int(seed) for seed in runs.table["seed"]})
     frontiers = {seed: approach2(runs.where(runs.table["seed"].to_numpy() == seed), inner=1) for seed in seeds}
-    budgets = [_budget(runs, [frontiers[seed].vertices[i] for seed in seeds])
-               for i in range(len(frontiers[seeds[0]].vertices))]  # fmt: skip
+    budgets = [_budget(runs, whole, [frontiers[seed].vertices[i] for seed in seeds])
+               for i, whole in enumerate(approach2(runs, inner=1).vertices)]  # fmt: skip
     law = fit(runs, Chinchilla, LogSquared())
     return {
         "runs": len(runs),
@@ -59,8 +59,8 @@ def judge(runs: Runs) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _budget(runs: Runs, vertices: list[Vertex]) -> dict[str, Any]:
-    """One budget: its sizes, N* of each seed and their largest ratio, and the valley's depth beside its losses' error."""
+def _budget(runs: Runs, whole: Vertex, vertices: list[Vertex]) -> dict[str, Any]:
+    """One budget: its sizes, N* of each seed and their largest ratio, and the depth of all seeds' valley beside the errors."""
     here = runs.where(np.abs(np.log(runs.C / vertices[0].C)) < 0.3)
     best = [vertex.N for vertex in vertices]
     ends = [here.loss[here.N == N].mean() for N in (here.N.min(), here.N.max())]
@@ -74,6 +74,9 @@ def _budget(runs: Runs, vertices: list[Vertex]) -> dict[str, Any]:
         "loss": float(lowest),
         "rise_at_ends": [float(end - lowest) for end in ends],
         "loss_se": float(np.mean(here.loss_se)),
+        "depth": whole.depth,
+        "depth_se": whole.depth_se,
+        "N_se": whole.N_se,
     }
 
 
@@ -117,20 +120,26 @@ def _floor(runs: Runs, law: Fit) -> dict[str, Any] | None:
     return {"value": floor.value, "se": floor.se, "E": law.params["E"], "E_above": above, "interval_90": [low, high]}
 
 
+def depth_error(row: dict[str, Any]) -> str:
+    """The error of a depth over the held-out tokens, and what it makes of N*, where the records tell it."""
+    return f" +- {row['depth_se']:.4f} (N* {row['N_se']:.1%})" if row["depth_se"] is not None else ""
+
+
 def show(name: str, judged: dict[str, Any]) -> None:
     """One folder as Markdown."""
     print(f"\n**{name}**: {judged['runs']} runs, seeds {', '.join(map(str, judged['seeds']))}\n")
     print(
-        "| budget | sizes | N* by seed | largest / smallest | loss | rise at the ends | seed noise | standard error |"
+        "| budget | sizes | N* by seed | largest / smallest | loss | rise at the ends | seed noise | error of one loss | depth |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     noise = judged["seed_noise"] or {}
     for row in judged["budgets"]:
         best = " ".join(f"{N / 1e3:.1f}k{'' if ok else ' (outside)'}" for N, ok in zip(row["N"], row["inside"]))
         ends, C = " ".join(f"{rise:.3f}" for rise in row["rise_at_ends"]), f"{row['C']:.0e}"
         spread = f"{noise[C]:.2%}" if C in noise else ""
+        deep = f"{row['depth']:.4f}{depth_error(row)}"
         print(f"| {row['C']:.1e} | {row['sizes'][0] / 1e3:.1f}k to {row['sizes'][1] / 1e3:.0f}k | {best} | {row['ratio']:.2f} "
-              f"| {row['loss']:.4f} | {ends} | {spread} | {row['loss_se']:.4f} |")  # fmt: skip
+              f"| {row['loss']:.4f} | {ends} | {spread} | {row['loss_se']:.4f} | {deep} |")  # fmt: skip
     law = judged["law"]
     print(f"\na by seed: {', '.join(f'{a:.3f}' for a in judged['a'].values())}; law: E {law['E']:.4f}, alpha {law['alpha']:.4f}, "
           f"beta {law['beta']:.4f}, a {law['a']:.3f}; residuals {law['residual_rms']:.2%} (root mean square), "

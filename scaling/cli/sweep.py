@@ -25,6 +25,7 @@ A grid.toml:
   tied = true
   [recipe]                      # fixed for all runs, instead of the rule's
   batch_tokens = 1024
+  precision = "bfloat16"        # products and fused attention on a GPU; weights stay float32
   [axes]                        # every cell at each value, or at multiples of the rule's
   learning_rate = { times = [0.5, 1, 2] }
   [[cells]]                     # instead of budgets and sizes above, as is [[isoflop]] with a budget, sizes and seeds
