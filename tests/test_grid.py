@@ -10,6 +10,7 @@ import pytest
 from scaling.grid import Grid, RunSpec
 from scaling.recipe import RULES
 from scaling.runs import Run, record_paths
+from scaling.shape import Shape
 from scaling.training.tasks import tasks_of
 from scaling.workflows import quickstart_grid
 
@@ -78,6 +79,46 @@ def test_recipe_overrides_the_rule():
     assert {spec.recipe.learning_rate for spec in specs} == {0.125}
 
 
+def test_a_batch_that_is_given_has_the_rate_for_it():
+    free = Grid.of({**GOOD, "seeds": [0]}).specs("digest")
+    for spec in free:
+        batch = 4 * spec.recipe.batch_tokens
+        lone = {"sizes": [{"depth": spec.shape.depth, "width": spec.shape.width}], "budgets": [float(spec.C)]}
+        for table in (
+            {"recipe": {"batch_tokens": batch}},
+            {"axes": {"batch_tokens": [batch]}},
+            {"axes": {"batch_tokens": {"times": [4]}}},
+            {"recipe": {"batch_tokens": batch // 2}, "axes": {"batch_tokens": {"times": [2]}}},
+        ):
+            (given,) = Grid.of({**lone, **table}).specs("digest")
+            assert given.recipe.batch_tokens == batch
+            assert given.recipe.learning_rate == pytest.approx(2 * spec.recipe.learning_rate, rel=5e-3)
+        (times,) = Grid.of({**lone, "axes": {"learning_rate": {"times": [0.5]}, "batch_tokens": [batch]}}).specs(
+            "digest"
+        )
+        assert times.recipe.learning_rate == pytest.approx(spec.recipe.learning_rate, rel=5e-3)
+        (fixed,) = Grid.of({**lone, "recipe": {"learning_rate": 0.01, "batch_tokens": batch}}).specs("digest")
+        assert fixed.recipe.learning_rate == 0.01
+
+
+def test_the_width_rule_is_one_over_the_width_and_valley_s_in_the_middle():
+    middle = Shape(depth=2, width=48, heads=3)
+    D = 1e12 / middle.flops_per_token
+    assert RULES["width"](middle, D) == RULES["valley"](middle, D)
+    for wide in (Shape(depth=2, width=96, heads=3), Shape(depth=9, width=96, heads=3)):
+        assert RULES["width"](wide, D).learning_rate == pytest.approx(
+            RULES["width"](middle, D).learning_rate / 2, rel=5e-3
+        )
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_counts_what_a_token_meets(rule):
+    dense = Shape(depth=3, width=64, heads=4)
+    sparse = replace(dense, experts=8, experts_per_token=1)
+    rate, of_experts = (RULES[rule](shape, 1e7).learning_rate for shape in (dense, sparse))
+    assert of_experts == pytest.approx(rate, rel=0.02)  # the router is all that they differ in
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_gives_whole_batches_of_windows(rule):
     for spec in Grid.of({**GOOD, "rule": rule}).specs("digest"):
@@ -105,6 +146,9 @@ def test_every_rule_gives_whole_batches_of_windows(rule):
         ({"recipe": {"schedule": "sawtooth"}}, "recipe.schedule"),
         ({"recipe": {"beta1": "high"}}, "recipe.beta1"),
         ({"recipe": {"batch_tokens": 100}}, "multiple of the context"),
+        ({"recipe": {"batch_tokens": "100"}}, "recipe.batch_tokens = '100'"),
+        ({"axes": {"batch_tokens": [-64]}}, "recipe.batch_tokens = -64"),
+        ({"recipe": {"learning_rate": True}}, "recipe.learning_rate = True: needed a number"),
         ({"budgets": [1e6]}, "too small for one batch"),
     ],
 )
