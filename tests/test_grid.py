@@ -54,8 +54,31 @@ def test_a_shape_table_goes_to_every_size():
     assert {shape.kv_heads for shape in shapes} == {1}
 
 
+def test_a_shape_table_says_how_the_ladder_goes():
+    def shapes(sizes, **shape):
+        return Grid.of({"budgets": [1e12], "sizes": sizes, "shape": shape}).curves[0].shapes
+
+    assert {shape.head_width for shape in shapes([8e4, 3e5, 1e6], head_width=32)} == {32}
+    assert {shape.depth for shape in shapes([8e4, 3e5, 1e6], depth=3)} == {3}
+    assert shapes([8e4, 1e6], aspect={"width": 16, "power": 1.3}) == shapes([8e4, 1e6])
+    assert shapes([{"depth": 12}], aspect=64)[0].width == 768
+    assert shapes([{"depth": 12, "width": 96, "heads": 6}], aspect=64, head_width=32)[0].head_width == 16
+    assert shapes([{"width": 64}, {"width": 64, "head_width": 8}], depth=3, head_width=32)[0].depth == 3
+    assert shapes([1e6], mlp="swiglu", mlp_ratio=8 / 3)[0].mlp_width == 341
+
+
+LADDER = {"head_width": 32, "aspect": {"width": 20, "power": 1.1}, "mlp": "swiglu", "mlp_ratio": 2.6667}
+
+
 @pytest.mark.parametrize(
-    "grid", [Grid.of(GOOD), quickstart_grid(), Grid.of({**GOOD, "shape": OPTIONS, "sizes": [3e4]})]
+    "grid",
+    [
+        Grid.of(GOOD),
+        quickstart_grid(),
+        Grid.of({**GOOD, "shape": OPTIONS, "sizes": [3e4]}),
+        Grid.of({**GOOD, "shape": LADDER, "sizes": [8e4, {"depth": 2}]}),
+        Grid.of({**GOOD, "shape": {"depth": 3}, "sizes": [8e4, {"width": 48}]}),
+    ],
 )
 def test_a_written_grid_reads_back(grid, tmp_path):
     path = tmp_path / "grid.toml"
@@ -133,6 +156,24 @@ def test_every_rule_gives_whole_batches_of_windows(rule):
         ({"shape": {"kv_heads": 0}}, "kv_heads = 0"),
         ({"budgts": [1e11]}, "unknown key budgts; did you mean budgets"),
         ({"recipe": {"learning_rat": 1}}, "did you mean recipe.learning_rate"),
+        ({"shape": 5}, r"shape = 5: needed a table, \[shape\]"),
+        ({"shape": {"mlp": ["gelu"]}}, "shape.mlp = .*needed a single value"),
+        ({"shape": {"aspect": "wide"}}, "shape.aspect = 'wide'"),
+        ({"shape": {"aspect": {"widht": 16}}}, "did you mean shape.aspect.width"),
+        ({"shape": {"aspect": {"power": 1}}}, "width is missing"),
+        ({"shape": {"aspect": {"width": "16"}}}, "aspect.width = '16'"),
+        ({"shape": {"head_width": "32"}}, "head_width = '32'"),
+        ({"shape": {"depth": 2, "aspect": 64}}, "Give one of them"),
+        ({"shape": {"mlp_ratio": -1}}, "mlp_ratio = -1"),
+        ({"recipe": 5}, r"recipe = 5: needed a table, \[recipe\]"),
+        ({"recipe": {"schedule": ["wsd"]}}, "recipe.schedule = .*needed a single value"),
+        ({"rule": ["valley"]}, "needed one of valley"),
+        ({"sizes": [{"depth": "2"}]}, "depth = '2'"),
+        ({"sizes": [{"depth": 2, "width": "32"}]}, "width = '32'"),
+        ({"sizes": [{"depth": 2, "width": 0}]}, "width = 0"),
+        ({"sizes": [{"depth": 2, "width": 32, "heads": "2"}]}, "heads = '2'"),
+        ({"sizes": [{"depth": 2, "width": 32, "heads": 5}]}, "5 heads"),
+        ({"sizes": [{"depth": 2, "width": 32, "mlp": {}}]}, "sizes.mlp = .*needed a single value"),
         ({"budgets": [-1e11]}, "budget = -1"),
         ({"budgets": []}, "not empty"),
         ({"budgets": "1e11"}, "needed a list"),
@@ -266,6 +307,7 @@ def test_packs_hold_what_differs_in_rate_and_seed_and_fits():
         ({"sizes": [1.1e4], "tokens": [1e6], "budgets": [1e11]}, "budgets and tokens: give one"),
         ({"cells": [{"sizes": [1.1e4], "tokns": [1e6]}]}, "cells.tokns; did you mean cells.tokens"),
         ({"cells": [{"sizes": [1.1e4]}]}, "cells.budgets is missing"),
+        ({"cells": [{"sizes": [1.1e4], "tokens": [1e6], "recipe": 5}]}, "cells.recipe = 5"),
         ({"cells": [{"sizes": [1.1e4], "tokens": [1e6]}], "sizes": [2e4]}, "not both"),
         ({"sizes": [1.1e4], "tokens": [1e6], "axes": {"rate": [1]}}, "unknown key axes.rate"),
         ({"sizes": [1.1e4], "tokens": [1e6], "axes": {"clip": {"time": [1]}}}, "did you mean axes.clip.times"),
