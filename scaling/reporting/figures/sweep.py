@@ -205,24 +205,27 @@ SAME_D = 1.05
 def _valleys(runs: Runs) -> list[_Valley]:
     """The valleys of a table, by corpus, N and D. Batch and corpus count where the table has them."""
     table = runs.table
-    digest, batch = (
-        table[name].fillna(no) if name in table else no for name, no in (("digest", ""), ("batch_tokens", 0))
-    )
-    groups = table.groupby([pd.Series(digest, table.index), "N", "D", pd.Series(batch, table.index)])
-    several = [(key, group) for key, group in groups if group["learning_rate"].nunique() > 1]
-    cells, cell = [], ("", 0.0, 0.0)
-    for (digest, N, D, _), _ in several:
-        cell = cell if cell[:2] == (digest, N) and SAME_D * cell[2] > D else (digest, N, D)
+    known = {
+        name: table[name].fillna(no) if name in table else no for name, no in (("digest", ""), ("batch_tokens", 0))
+    }
+    groups = [group for _, group in table.assign(**known).groupby(["digest", "N", "D", "batch_tokens"])]
+    groups = [group for group in groups if int(group["learning_rate"].nunique()) > 1]
+    cells: list[tuple[str, float, float]] = []
+    batches: dict[tuple[str, float, float], list[float]] = {}
+    for group in groups:
+        first = group.iloc[0]
+        cell = (str(first["digest"]), float(first["N"]), float(first["D"]))
+        if cells and cells[-1][:2] == cell[:2] and cell[2] < SAME_D * cells[-1][2]:
+            cell = cells[-1]
         cells.append(cell)
-    batches: dict[tuple, set[float]] = {}
-    for cell, ((*_, batch), _) in zip(cells, several):
-        batches.setdefault(cell, set()).add(batch)
+        batches.setdefault(cell, []).append(float(first["batch_tokens"]))
     found, called = [], {}
-    for cell, ((*_, batch), group) in zip(cells, several):
-        corpus = called.setdefault(cell[0], _corpus(group))
+    for cell, group in zip(cells, groups):
+        digest, N, D = cell
+        batch = float(group["batch_tokens"].iloc[0])
+        column = sorted(set(batches[cell])).index(batch)
         means = group.groupby("learning_rate")["loss"].mean()
-        column = sorted(batches[cell]).index(batch)
-        found.append(_Valley(corpus, float(cell[1]), float(cell[2]), float(batch), column, means))
+        found.append(_Valley(called.setdefault(digest, _corpus(group)), N, D, batch, column, means))
     return found
 
 
