@@ -94,13 +94,13 @@ class Shape:
 
     def _require_heads(self) -> None:
         """Refuse heads that do not divide the width, and those whose width cannot be turned in pairs."""
-        better = default_heads(self.width, self.positions)
         if self.width % self.heads:
             raise ValueError(
-                f"width {self.width} with {self.heads} heads: needed heads that divide the width. Use heads = {better}."
+                f"width {self.width} with {self.heads} heads: needed heads that divide the width. Use heads = "
+                f"{default_heads(self.width)}."
             )
         if self.positions == "rotary" and self.head_width % 2:
-            use = "an even width" if self.width % 2 else f"heads = {better}"
+            use = "an even width" if self.width % 2 else f"heads = {default_heads(self.width)}"
             raise ValueError(
                 f"width {self.width} with heads of width {self.head_width}: rotary positions need an even head width. "
                 f"Use {use}, or positions = 'learned'."
@@ -128,7 +128,7 @@ class Shape:
         if head_width is not None:
             heads = _heads_of(width, head_width)
         elif heads is None:
-            heads = default_heads(width, options.get("positions", "rotary"))
+            heads = default_heads(width)
         _require_whole("heads", heads, 1)
         kv_heads = options.pop("kv_heads", None)
         if kv_heads is not None:
@@ -273,7 +273,7 @@ def dial_width(depth: int, aspect: Aspect | None = None, head_width: int | None 
 
 
 @cache
-def default_heads(width: int, positions: str = "rotary") -> int:
+def default_heads(width: int) -> int:
     """Number of heads whose head width is nearest to 16, 32 from width 96, 64 from width 512: an even number where it can be."""
     target = 16 if width < 96 else 32 if width < 512 else 64
     choices = [h for h in range(1, width + 1) if width % h == 0]
