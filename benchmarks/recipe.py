@@ -4,7 +4,8 @@ runs/rates-CORPUS* hold cells (a size, a number of tokens, a batch) at several l
 cells at the default recipe's. One run of a cell is off by as much as a rate twice too high costs, so the answer is a surface
 through all runs of a corpus: log loss = a level for each cell + cost (log2 rate - log2 best)^2, where the best rate at a batch of
 256 tokens is a power of N (of the blocks) and of D and grows as the square root of the batch, and the cost is a power of N.
-Beside it stand the cell's own means over seeds. Prints Markdown and writes benchmarks/recipe.json.
+Beside it stand the cell's own means over seeds, and for each N the cost that its own cells show, with the best rates those of the
+surface. Prints Markdown and writes benchmarks/recipe.json.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Cell:
-    """A size at a number of tokens and a batch: the losses of its seeds by learning rate."""
+    """A size at a number of tokens and a batch, on as many held-out tokens: the losses of its seeds by learning rate."""
 
     spec: RunSpec
     losses: Mapping[float, Mapping[int, float]]
 
     @property
     def rule_rate(self) -> float:
-        """The default rule's rate here."""
-        return RULES["valley"](self.spec.shape, self.spec.tokens).learning_rate
+        """The default rule's rate here, for this batch."""
+        return RULES["valley"](self.spec.shape, self.spec.tokens, self.spec.recipe.batch_tokens).learning_rate
 
     def mean(self, rate: float) -> float:
         """Mean loss over seeds, nats per token."""
@@ -62,20 +63,52 @@ def read(corpus: str) -> list[Cell]:
     specs, losses = {}, defaultdict(lambda: defaultdict(dict))
     for run in (Run.read(path) for folder in folders if folder.is_dir() for path in record_paths(folder)):
         spec = RunSpec.from_json(run.spec)
-        key = (spec.shape, spec.tokens, spec.recipe.batch_tokens)
+        key = (spec.shape, spec.tokens, spec.recipe.batch_tokens, spec.eval_tokens)
         specs.setdefault(key, spec)
         losses[key][spec.recipe.learning_rate][spec.seed] = run.loss
     cells = [Cell(specs[key], dict(sorted(rates.items()))) for key, rates in losses.items() if len(rates) > 1]
     return sorted(cells, key=lambda cell: (float(f"{cell.spec.C:.0e}"), cell.spec.shape.N))
 
 
-def surface(cells: Sequence[Cell]) -> dict[str, Any]:
-    """The surface through all cells: the powers of the best rate with their standard errors, the cost of a rate twice off (at the
-    middle N) and its power of N, the noise of one run (a share of its loss), and at each cell the rule's rate over the best and
-    what that costs."""
+def columns(cells: Sequence[Cell]) -> tuple[np.ndarray, ...]:
+    """Of every run: the place of its cell, log2 rate, log loss."""
     rows = [(i, math.log2(rate), math.log(loss))
             for i, cell in enumerate(cells) for rate, seeds in cell.losses.items() for loss in seeds.values()]  # fmt: skip
-    cell, rate, loss = (np.array(column) for column in zip(*rows))
+    return tuple(np.array(column) for column in zip(*rows))
+
+
+def cost_of_two(cells: Sequence[Cell], log2_best: np.ndarray, moves: np.ndarray) -> dict[str, Any]:
+    """What a rate twice too high or low costs at one N, a share of the loss, by least squares over its cells, with its standard
+    error: from the scatter of the runs, and from what the `moves` of the best rates (each by one standard deviation, [cells,
+    moves]) change. None where there are too few runs."""
+    cost, scatter = curvature(cells, log2_best)
+    moved = [(curvature(cells, log2_best + move)[0] - curvature(cells, log2_best - move)[0]) / 2 for move in moves.T]
+    error = None if scatter is None else math.hypot(scatter, *moved)
+    runs = sum(len(seeds) for cell in cells for seeds in cell.losses.values())
+    return {"N": cells[0].spec.shape.N, "cells": len(cells), "runs": runs, "cost_of_two": [cost, error]}
+
+
+def curvature(cells: Sequence[Cell], log2_best: np.ndarray) -> tuple[float, float | None]:
+    """The cost in log loss = a level for each cell + cost (log2 rate - log2 best)^2, and its standard error by scatter."""
+    cell, rate, loss = columns(cells)
+    x = (rate - log2_best[cell]) ** 2
+    x, y = (each - (np.bincount(cell, each) / np.bincount(cell))[cell] for each in (x, loss))
+    cost, free = float(x @ y / (x @ x)), len(y) - len(cells) - 1
+    return cost, math.sqrt(float(np.sum((y - cost * x) ** 2)) / free / float(x @ x)) if free > 0 else None
+
+
+def by_size(cells: Sequence[Cell], log2_best: np.ndarray, moves: np.ndarray) -> list[dict[str, Any]]:
+    """`cost_of_two` of every N, smallest first."""
+    N = np.array([cell.spec.shape.N for cell in cells])
+    at = [np.flatnonzero(each == N) for each in np.unique(N)]
+    return [cost_of_two([cells[i] for i in rows], log2_best[rows], moves[rows]) for rows in at]
+
+
+def surface(cells: Sequence[Cell]) -> dict[str, Any]:
+    """The surface through all cells: the powers of the best rate with their standard errors, the cost of a rate twice off (at the
+    middle N) and its power of N, the noise of one run (a share of its loss), and at each cell the best rate, its `moves` by one
+    standard deviation in three independent directions, the rule's rate over it and what that costs."""
+    cell, rate, loss = columns(cells)
     N = np.log2([each.spec.shape.N_blocks for each in cells])
     D = np.log2([each.spec.tokens for each in cells])
     batch = 0.5 * np.log2([each.spec.recipe.batch_tokens / 256 for each in cells])
@@ -92,16 +125,19 @@ def surface(cells: Sequence[Cell]) -> dict[str, Any]:
         return r - (np.bincount(cell, r) / counts)[cell]
 
     found = least_squares(residuals, [rate.mean(), -0.4, 0.0, math.log(0.01), 0.0])
-    variance = 2 * found.cost / (len(rows) - len(cells) - len(found.x))
-    error = np.sqrt(np.diag(np.linalg.inv(found.jac.T @ found.jac) * variance))
+    variance = 2 * found.cost / (len(loss) - len(cells) - len(found.x))
+    covariance = np.linalg.inv(found.jac.T @ found.jac) * variance
+    error, moves = np.sqrt(np.diag(covariance)), np.linalg.cholesky(covariance[:3, :3])
     off, of_two = np.log2([each.rule_rate for each in cells]) - best(found.x), math.exp(found.x[3])
     return {
-        "runs": len(rows),
+        "runs": len(loss),
         "rate_N": [float(found.x[1]), float(error[1])],
         "rate_D": [float(found.x[2]), float(error[2])],
         "cost_of_two": [of_two, of_two * float(error[3])],
         "cost_N": [float(found.x[4]), float(error[4])],
         "noise": math.sqrt(variance),
+        "log2_best": best(found.x),
+        "moves": np.stack([np.ones(len(cells)), N - N0, D - D0], 1) @ moves,
         "rule_over_best": (2**off).tolist(),
         "rule_costs": (cost(found.x) * off**2).tolist(),
     }
@@ -110,17 +146,19 @@ def surface(cells: Sequence[Cell]) -> dict[str, Any]:
 def judge(cells: Sequence[Cell]) -> dict[str, Any]:
     """Every cell, and the surface through them."""
     pooled = surface(cells)
-    over, costs = pooled.pop("rule_over_best"), pooled.pop("rule_costs")
+    over, costs, best, moves = (pooled.pop(name) for name in ("rule_over_best", "rule_costs", "log2_best", "moves"))
     rows = [
         {
             "C": cell.spec.C, "N": cell.spec.shape.N, "D": cell.spec.tokens, "batch_tokens": cell.spec.recipe.batch_tokens,
+            "eval_tokens": cell.spec.eval_tokens,
             "losses": {f"{rate:g}": cell.mean(rate) for rate in cell.losses},
             "seeds": {f"{rate:g}": len(seeds) for rate, seeds in cell.losses.items()},
             "rule_rate": cell.rule_rate, "rule_behind": cell.behind(), "rule_over_best": ratio, "rule_costs": cost,
         }
         for cell, ratio, cost in zip(cells, over, costs)
     ]  # fmt: skip
-    return {"surface": pooled, "rule_over_best": [min(over), max(over)], "rule_costs_most": max(costs), "cells": rows}
+    return {"surface": pooled, "rule_over_best": [min(over), max(over)], "rule_costs_most": max(costs),
+            "sizes": by_size(cells, best, moves), "cells": rows}  # fmt: skip
 
 
 def main() -> None:
@@ -145,6 +183,14 @@ def show(corpus: str, judged: Mapping[str, Any]) -> None:
         said = "" if behind is None else f"{behind:+.2%}" + ("" if error is None else f" +- {error:.2%}")
         print(f"| {row['C']:.0e} | {row['N']:,} | {row['batch_tokens']} | {losses} | {row['rule_rate']:.3g} | "
               f"{row['rule_over_best']:.2f} | {row['rule_costs']:.2%} | {said} |")  # fmt: skip
+    print("\n| N | cells | runs | a rate twice off costs |\n|---|---|---|---|")
+    for row in judged["sizes"]:
+        cost, error = row["cost_of_two"]
+        print(
+            f"| {row['N']:,} | {row['cells']} | {row['runs']} | {cost:.2%}"
+            + ("" if error is None else f" +- {error:.2%}")
+            + " |"
+        )
     pooled, (least, most) = judged["surface"], judged["rule_over_best"]
     told = {
         name: " +- ".join(f"{value:.3g}" for value in pooled[name])

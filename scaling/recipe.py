@@ -47,7 +47,7 @@ class Recipe:
                    "decay_share", "balance_loss")  # fmt: skip
         for name in numbers:
             value = getattr(self, name)
-            _require(isinstance(value, int | float) and math.isfinite(value), name, value, "a number")
+            _require(_is_number(value) and math.isfinite(value), name, value, "a number")
         for name in ("batch_tokens", "warmup_tokens"):
             _require(getattr(self, name) == int(getattr(self, name)), name, getattr(self, name), "a whole number")
         for name in ("learning_rate", "batch_tokens", "clip"):
@@ -63,6 +63,10 @@ class Recipe:
         _require(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _require(holds: bool, name: str, found: object, needed: str, table: str = "recipe") -> None:
     if not holds:
         raise ValueError(f"{table}.{name} = {found!r}: needed {needed}.")
@@ -72,9 +76,10 @@ def _require(holds: bool, name: str, found: object, needed: str, table: str = "r
 class Rule:
     """A recipe for every shape and number of tokens: learning rate, batch, warm-up, betas and weight decay as power laws.
 
-    Batch in tokens: `batch` N^`batch_N` D^`batch_D`, rounded to a power of two of windows. Rate: `rate` N^`rate_N` D^`rate_D`, no
-    more than `rate_most`, times (batch / 256)^`rate_batch`. N is the shape's count named `count`; where a head's width is
-    fixed, N of the blocks grows as depth width^2, so `rate_N` = -1/2 is the rate ~ 1/width of width scaling (Yang et al. 2022).
+    Batch in tokens: `batch` N^`batch_N` D^`batch_D`, rounded to a power of two of windows. Rate: `rate` N^`rate_N` D^`rate_D`
+    width^`rate_width`, no more than `rate_most`, times (batch / 256)^`rate_batch`. N is the shape's count named `count`, without
+    the experts that a token does not visit. N of the blocks grows as depth width^2, so `rate_N` = -1/2 is 1/width at one depth
+    only; along a ladder, where depth rises too, it falls faster. `rate_width` = -1 is 1/width at every depth.
     Warm-up: the share `warmup` of the tokens, but no more than `warmup_most` tokens a parameter (Porian et al. 2024).
     1 - beta2: (1 - `beta2`) (batch / 256)^`beta2_batch`; with 1, the second moment forgets over as many tokens at every batch
     (Marek et al. 2025, arXiv 2507.07101). Weight decay: `weight_decay` N^`weight_decay_N` D^`weight_decay_D`.
@@ -84,6 +89,7 @@ class Rule:
     batch: float
     rate_N: float = 0.0
     rate_D: float = 0.0
+    rate_width: float = 0.0
     rate_batch: float = 0.0
     rate_most: float = math.inf
     batch_N: float = 0.0
@@ -105,8 +111,7 @@ class Rule:
                 needed = f"one of {', '.join(COUNTS)}"
                 _require(value in COUNTS, each.name, value, needed, "rule")
             else:
-                number = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-                _require(number, each.name, value, "a number", "rule")
+                _require(_is_number(value) and not math.isnan(value), each.name, value, "a number", "rule")
         for name in ("rate", "batch", "rate_most"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number", "rule")
         for name in ("warmup_most", "weight_decay"):
@@ -114,11 +119,21 @@ class Rule:
         for name in ("warmup", "beta1", "beta2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)", "rule")
 
-    def __call__(self, shape: Shape, tokens: float) -> Recipe:
-        """The recipe of a run of this shape and D = `tokens`."""
-        N = getattr(shape, self.count)
-        batch = _batch_tokens(shape, self.batch * N**self.batch_N * tokens**self.batch_D)
-        rate = min(self.rate_most, self.rate * N**self.rate_N * tokens**self.rate_D) * (batch / 256) ** self.rate_batch
+    def __call__(self, shape: Shape, tokens: float, batch_tokens: int | None = None) -> Recipe:
+        """The recipe of a run of this shape and D = `tokens`, for the batch that is given, or else the rule's own."""
+        N = self.N(shape)
+        if batch_tokens is None:
+            batch = _batch_tokens(shape, self.batch * N**self.batch_N * tokens**self.batch_D)
+        else:
+            _require(
+                _is_number(batch_tokens) and 0 < batch_tokens < math.inf,
+                "batch_tokens",
+                batch_tokens,
+                "a positive number",
+            )
+            batch = batch_tokens
+        rate = self.rate * N**self.rate_N * tokens**self.rate_D * shape.width**self.rate_width
+        rate = min(self.rate_most, rate) * (batch / 256) ** self.rate_batch
         forgets = (1 - self.beta2) * (batch / 256) ** self.beta2_batch
         decay = self.weight_decay * N**self.weight_decay_N * tokens**self.weight_decay_D
         return Recipe(
@@ -130,6 +145,10 @@ class Rule:
             weight_decay=_three_digits(decay) if self.weight_decay_N or self.weight_decay_D else self.weight_decay,
         )
 
+    def N(self, shape: Shape) -> int:
+        """The count that the powers are of: the parameters that one token meets."""
+        return getattr(shape, self.count) - (0 if self.count == "N_matmul" else shape.N_idle)
+
 
 #: The parameter counts that a rule may be a function of.
 COUNTS = ("N", "N_blocks", "N_nonembedding", "N_matmul")
@@ -138,10 +157,13 @@ COUNTS = ("N", "N_blocks", "N_nonembedding", "N_matmul")
 #: language from 1e11 to 3e12 FLOPs (benchmarks/README.md, runs/LOG.md), where the best rate falls as N^-.49 and N^-.33 (+- .03)
 #: and as D^-.14 (+- .03). `step-law`: Li et al. 2025, arXiv 2503.04715, N without embedding. `porian`: Porian et al. 2024, as Li
 #: et al. 2025 tabulate them, N with the head. These two were measured at 1e18 FLOPs and more: at 1e12 they disagree wildly.
+#: `width`: rate ~ 1/width, the width scaling of Yang et al. 2022, arXiv 2203.03466, with valley's batch. It equals valley at
+#: depth 2, width 48, D = 2.26e6: the middle size of runs/valleys-python's 1e12 FLOPs.
 RULES: dict[str, Rule] = {
     "valley": Rule(
         rate=10.6, rate_N=-0.45, rate_D=-0.15, rate_batch=0.5, rate_most=0.03, batch=256 / 1.5e6**0.5, batch_D=0.5
     ),
+    "width": Rule(rate=0.416, rate_width=-1.0, rate_batch=0.5, batch=256 / 1.5e6**0.5, batch_D=0.5),
     "step-law": Rule(rate=1.79, rate_N=-0.713, rate_D=0.307, batch=0.58, batch_D=0.571, count="N_nonembedding"),
     "porian": Rule(rate=3.7, rate_N=-0.36, batch=0.7576, batch_N=0.703, count="N_matmul"),
 }

@@ -270,6 +270,48 @@ def test_two_laws_of_one_colour_differ_in_their_dashes() -> None:
     assert len(set(looks)) == 24
 
 
+def tuned(batches: tuple[int, ...] = (256,), digests: tuple[str, ...] = ("aa",)) -> Runs:
+    """The smallest budget's runs at seven rates for each batch of each corpus, the lengths in whole batches."""
+    at = rates(planted.runs(35)).table
+    tables = [
+        at.assign(D=at["D"] // batch * batch, batch_tokens=batch, digest=digest, corpus="mine",
+                  loss=at["loss"] + 0.1 * i + 0.5 * j)
+        for i, batch in enumerate(batches) for j, digest in enumerate(digests)
+    ]  # fmt: skip
+    return replace(planted.runs(35), table=pd.concat(tables, ignore_index=True))
+
+
+def test_each_batch_of_a_cell_and_each_corpus_has_valleys_of_its_own() -> None:
+    """Seven rates a line, and no line has two losses at one rate."""
+    for runs, titles in (
+        (tuned(), ["Learning-rate valleys"]),
+        (tuned((256, 512, 1024)), ["batch 256", "batch 512", "batch 1,024"]),
+        (tuned(digests=("aa", "bb")), ["mine aa", "mine bb"]),
+        (
+            tuned((256, 512), ("aa", "bb")),
+            [f"mine {each}, batch {batch}" for each in ("aa", "bb") for batch in (256, 512)],
+        ),
+    ):
+        figure = figures.valleys(runs)
+        panels = [axes for axes in figure.axes if axes.get_visible()]
+        assert [axes.get_title(loc="left") for axes in panels] == titles
+        for axes in panels:
+            lines = [line.get_xydata() for line in axes.lines if len(line.get_xydata()) > 1]
+            assert len(lines) == 7
+            assert all(len(line) == 7 and np.all(np.diff(line[:, 0]) > 0) for line in lines)
+            assert all(np.all(np.diff(line[:, 1], 2) > 0) for line in lines)
+        assert len(figure.legends[0].get_texts()) == 7
+
+
+def test_two_corpora_at_one_rate_each_are_no_valley() -> None:
+    one = planted.runs(3).table
+    both = pd.concat([one.assign(digest=name, learning_rate=rate) for name, rate in (("aa", 0.01), ("bb", 0.02))])
+    runs = replace(planted.runs(3), table=both.reset_index(drop=True))
+    assert not figures.has_valleys(runs)
+    assert figures.has_valleys(tuned())
+    assert any("No valley" in text.get_text() for text in figures.valleys(runs).texts)
+
+
 WITHOUT = {
     "corner": lambda: figures.corner(planted.subject(S=0)),
     "answers": lambda: figures.answers(planted.subject(S=0), 1e22),

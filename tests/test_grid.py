@@ -10,6 +10,7 @@ import pytest
 from scaling.grid import Grid, RunSpec
 from scaling.recipe import RULES
 from scaling.runs import Run, record_paths
+from scaling.shape import Shape
 from scaling.training.tasks import tasks_of
 from scaling.workflows import quickstart_grid
 
@@ -53,8 +54,31 @@ def test_a_shape_table_goes_to_every_size():
     assert {shape.kv_heads for shape in shapes} == {1}
 
 
+def test_a_shape_table_says_how_the_ladder_goes():
+    def shapes(sizes, **shape):
+        return Grid.of({"budgets": [1e12], "sizes": sizes, "shape": shape}).curves[0].shapes
+
+    assert {shape.head_width for shape in shapes([8e4, 3e5, 1e6], head_width=32)} == {32}
+    assert {shape.depth for shape in shapes([8e4, 3e5, 1e6], depth=3)} == {3}
+    assert shapes([8e4, 1e6], aspect={"width": 16, "power": 1.3}) == shapes([8e4, 1e6])
+    assert shapes([{"depth": 12}], aspect=64)[0].width == 768
+    assert shapes([{"depth": 12, "width": 96, "heads": 6}], aspect=64, head_width=32)[0].head_width == 16
+    assert shapes([{"width": 64}, {"width": 64, "head_width": 8}], depth=3, head_width=32)[0].depth == 3
+    assert shapes([1e6], mlp="swiglu", mlp_ratio=8 / 3)[0].mlp_width == 341
+
+
+LADDER = {"head_width": 32, "aspect": {"width": 20, "power": 1.1}, "mlp": "swiglu", "mlp_ratio": 2.6667}
+
+
 @pytest.mark.parametrize(
-    "grid", [Grid.of(GOOD), quickstart_grid(), Grid.of({**GOOD, "shape": OPTIONS, "sizes": [3e4]})]
+    "grid",
+    [
+        Grid.of(GOOD),
+        quickstart_grid(),
+        Grid.of({**GOOD, "shape": OPTIONS, "sizes": [3e4]}),
+        Grid.of({**GOOD, "shape": LADDER, "sizes": [8e4, {"depth": 2}]}),
+        Grid.of({**GOOD, "shape": {"depth": 3}, "sizes": [8e4, {"width": 48}]}),
+    ],
 )
 def test_a_written_grid_reads_back(grid, tmp_path):
     path = tmp_path / "grid.toml"
@@ -78,6 +102,46 @@ def test_recipe_overrides_the_rule():
     assert {spec.recipe.learning_rate for spec in specs} == {0.125}
 
 
+def test_a_batch_that_is_given_has_the_rate_for_it():
+    free = Grid.of({**GOOD, "seeds": [0]}).specs("digest")
+    for spec in free:
+        batch = 4 * spec.recipe.batch_tokens
+        lone = {"sizes": [{"depth": spec.shape.depth, "width": spec.shape.width}], "budgets": [float(spec.C)]}
+        for table in (
+            {"recipe": {"batch_tokens": batch}},
+            {"axes": {"batch_tokens": [batch]}},
+            {"axes": {"batch_tokens": {"times": [4]}}},
+            {"recipe": {"batch_tokens": batch // 2}, "axes": {"batch_tokens": {"times": [2]}}},
+        ):
+            (given,) = Grid.of({**lone, **table}).specs("digest")
+            assert given.recipe.batch_tokens == batch
+            assert given.recipe.learning_rate == pytest.approx(2 * spec.recipe.learning_rate, rel=5e-3)
+        (times,) = Grid.of({**lone, "axes": {"learning_rate": {"times": [0.5]}, "batch_tokens": [batch]}}).specs(
+            "digest"
+        )
+        assert times.recipe.learning_rate == pytest.approx(spec.recipe.learning_rate, rel=5e-3)
+        (fixed,) = Grid.of({**lone, "recipe": {"learning_rate": 0.01, "batch_tokens": batch}}).specs("digest")
+        assert fixed.recipe.learning_rate == 0.01
+
+
+def test_the_width_rule_is_one_over_the_width_and_valley_s_in_the_middle():
+    middle = Shape(depth=2, width=48, heads=3)
+    D = 1e12 / middle.flops_per_token
+    assert RULES["width"](middle, D) == RULES["valley"](middle, D)
+    for wide in (Shape(depth=2, width=96, heads=3), Shape(depth=9, width=96, heads=3)):
+        assert RULES["width"](wide, D).learning_rate == pytest.approx(
+            RULES["width"](middle, D).learning_rate / 2, rel=5e-3
+        )
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_counts_what_a_token_meets(rule):
+    dense = Shape(depth=3, width=64, heads=4)
+    sparse = replace(dense, experts=8, experts_per_token=1)
+    rate, of_experts = (RULES[rule](shape, 1e7).learning_rate for shape in (dense, sparse))
+    assert of_experts == pytest.approx(rate, rel=0.02)  # the router is all that they differ in
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_gives_whole_batches_of_windows(rule):
     for spec in Grid.of({**GOOD, "rule": rule}).specs("digest"):
@@ -92,6 +156,24 @@ def test_every_rule_gives_whole_batches_of_windows(rule):
         ({"shape": {"kv_heads": 0}}, "kv_heads = 0"),
         ({"budgts": [1e11]}, "unknown key budgts; did you mean budgets"),
         ({"recipe": {"learning_rat": 1}}, "did you mean recipe.learning_rate"),
+        ({"shape": 5}, r"shape = 5: needed a table, \[shape\]"),
+        ({"shape": {"mlp": ["gelu"]}}, "shape.mlp = .*needed a single value"),
+        ({"shape": {"aspect": "wide"}}, "shape.aspect = 'wide'"),
+        ({"shape": {"aspect": {"widht": 16}}}, "did you mean shape.aspect.width"),
+        ({"shape": {"aspect": {"width": 16}}}, "power is missing"),
+        ({"shape": {"aspect": {"width": "16", "power": 1}}}, "aspect.width = '16'"),
+        ({"shape": {"head_width": "32"}}, "head_width = '32'"),
+        ({"shape": {"depth": 2, "aspect": 64}}, "Give one of them"),
+        ({"shape": {"mlp_ratio": -1}}, "mlp_ratio = -1"),
+        ({"recipe": 5}, r"recipe = 5: needed a table, \[recipe\]"),
+        ({"recipe": {"schedule": ["wsd"]}}, "recipe.schedule = .*needed a single value"),
+        ({"rule": ["valley"]}, "needed one of valley"),
+        ({"sizes": [{"depth": "2"}]}, "depth = '2'"),
+        ({"sizes": [{"depth": 2, "width": "32"}]}, "width = '32'"),
+        ({"sizes": [{"depth": 2, "width": 0}]}, "width = 0"),
+        ({"sizes": [{"depth": 2, "width": 32, "heads": "2"}]}, "heads = '2'"),
+        ({"sizes": [{"depth": 2, "width": 32, "heads": 5}]}, "5 heads"),
+        ({"sizes": [{"depth": 2, "width": 32, "mlp": {}}]}, "sizes.mlp = .*needed a single value"),
         ({"budgets": [-1e11]}, "budget = -1"),
         ({"budgets": []}, "not empty"),
         ({"budgets": "1e11"}, "needed a list"),
@@ -105,6 +187,9 @@ def test_every_rule_gives_whole_batches_of_windows(rule):
         ({"recipe": {"schedule": "sawtooth"}}, "recipe.schedule"),
         ({"recipe": {"beta1": "high"}}, "recipe.beta1"),
         ({"recipe": {"batch_tokens": 100}}, "multiple of the context"),
+        ({"recipe": {"batch_tokens": "100"}}, "recipe.batch_tokens = '100'"),
+        ({"axes": {"batch_tokens": [-64]}}, "recipe.batch_tokens = -64"),
+        ({"recipe": {"learning_rate": True}}, "recipe.learning_rate = True: needed a number"),
         ({"budgets": [1e6]}, "too small for one batch"),
     ],
 )
@@ -222,6 +307,7 @@ def test_packs_hold_what_differs_in_rate_and_seed_and_fits():
         ({"sizes": [1.1e4], "tokens": [1e6], "budgets": [1e11]}, "budgets and tokens: give one"),
         ({"cells": [{"sizes": [1.1e4], "tokns": [1e6]}]}, "cells.tokns; did you mean cells.tokens"),
         ({"cells": [{"sizes": [1.1e4]}]}, "cells.budgets is missing"),
+        ({"cells": [{"sizes": [1.1e4], "tokens": [1e6], "recipe": 5}]}, "cells.recipe = 5"),
         ({"cells": [{"sizes": [1.1e4], "tokens": [1e6]}], "sizes": [2e4]}, "not both"),
         ({"sizes": [1.1e4], "tokens": [1e6], "axes": {"rate": [1]}}, "unknown key axes.rate"),
         ({"sizes": [1.1e4], "tokens": [1e6], "axes": {"clip": {"time": [1]}}}, "did you mean axes.clip.times"),

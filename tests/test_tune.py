@@ -34,6 +34,43 @@ def test_the_search_is_three_sizes_at_two_budgets():
     assert {round(np.log10(cell.C)) for cell in cells} == {11, 12}
 
 
+SIZES = [1e4, 2e4, 4e4, 8e4, 1.6e5]
+RAGGED = [{"sizes": [N], "tokens": [20 * N]} for N in SIZES]
+
+
+@pytest.mark.parametrize(
+    ("table", "count", "lengths"),
+    [
+        ({"sizes": SIZES, "tokens": [8e6, 2e6, 4e6]}, 6, {2e6, 4e6}),
+        ({"sizes": SIZES, "tokens_per_parameter": [80, 20, 40]}, 6, {20, 40}),
+        ({"cells": [{"sizes": SIZES, "tokens": [2e6]}, {"sizes": SIZES, "tokens": [4e6, 8e6]}]}, 6, {2e6, 4e6}),
+        ({"cells": [{"sizes": SIZES[:2], "tokens": [2e6, 4e6]}]}, 4, {2e6, 4e6}),
+        ({"cells": RAGGED}, 3, {20}),
+        ({"isoflop": [{"budget": 1e11, "sizes": SIZES}], "cells": [{"sizes": [4e4], "tokens": [2e6]}]}, 4, None),
+    ],
+    ids=["tokens", "ratios", "cells", "two sizes", "a length a size", "beside isoflop"],
+)
+def test_every_kind_of_grid_has_search_cells(table, count, lengths):
+    axes = {"beta2": [0.9, 0.99], "batch_tokens": {"times": [1, 2]}}
+    found = tune.search_cells(Grid.of({**table, "axes": axes, "seeds": [4, 5]}), "digest")
+    assert len(found) == count
+    assert {cell.seed for cell in found} == {4}
+    assert len({cell.shape.N for cell in found}) == min(3, count) if count != 4 or lengths is None else 2
+    assert {cell.recipe.beta2 for cell in found} == {0.99}
+    for length in lengths or ():
+        near = [
+            min(abs(np.log(each / length)) for each in (cell.tokens, cell.tokens / cell.shape.N)) < 0.1
+            for cell in found
+        ]
+        assert sum(near) == count / len(lengths)
+
+
+def test_the_search_keeps_the_recipe_of_its_cells():
+    cells = [{"sizes": SIZES, "tokens": [2e6, 4e6], "recipe": {"weight_decay": 0.1}}]
+    found = tune.search_cells(Grid.of({"cells": cells, "recipe": {"clip": 2.0}}), "digest")
+    assert {(cell.recipe.weight_decay, cell.recipe.clip) for cell in found} == {(0.1, 2.0)}
+
+
 def test_a_parabola_gives_its_floor_back():
     cell = tune.search_cells(GRID, "digest")[0]
     best = cell.recipe.learning_rate * 1.3
@@ -67,6 +104,56 @@ def test_a_planted_rule_comes_back():
     assert fitted.rate_D == pytest.approx(rule.rate_D, abs=2e-3)
     assert fitted.rate == pytest.approx(rule.rate, rel=2e-2)
     assert (fitted.batch, fitted.batch_D) == (RULES["valley"].batch, RULES["valley"].batch_D)
+
+
+@pytest.mark.parametrize("lengths", [{"budgets": [1e11, 1e12]}, {"tokens": [2e6, 8e6]}], ids=["budgets", "tokens"])
+@pytest.mark.parametrize("fixed", [{}, {"batch_tokens": 2048}])
+@pytest.mark.parametrize("start", ["valley", "width"])
+def test_the_tuned_grid_trains_at_the_rates_that_were_found(lengths, fixed, start):
+    grid = Grid.of({"sizes": SIZES[::2], **lengths, "recipe": fixed, "rule": start})
+    best, found = {}, []
+    for cell in tune.search_cells(grid, "digest"):
+        rate = 3.0 * cell.shape.N_blocks**-0.4 * cell.tokens**-0.1 * (cell.recipe.batch_tokens / 256) ** 0.5
+        best[cell.shape, cell.tokens, cell.recipe.batch_tokens] = rate
+        found.append(tune.valley(cell, planted_runs(cell, rate, times=2.0 ** np.arange(-5, 6))))
+    tuned = tune.Tuned(grid, tuple(found), tune.fitted_rule(found, grid.first_rule))
+    trained = Grid.of(tomllib.loads(tuned.tuned_grid.toml())).specs("digest")
+    rates = {(spec.shape, spec.tokens, spec.recipe.batch_tokens): spec.recipe.learning_rate for spec in trained}
+    assert rates == pytest.approx(best, rel=0.02)
+    assert {cell.cell.id: tuned.recipe(cell.cell).learning_rate for cell in found} == pytest.approx(
+        {cell.cell.id: rates[cell.cell.shape, cell.cell.tokens, cell.batch_tokens] for cell in found}, rel=5e-3
+    )
+    assert tuned.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("table", "batches", "says"),
+    [
+        ({"recipe": {"learning_rate": 0.01}}, (1.0,), "fixes learning_rate"),
+        ({"axes": {"learning_rate": {"times": [0.5, 1]}}}, (1.0,), "fixes learning_rate"),
+        ({"recipe": {"batch_tokens": 512}}, (0.5, 1.0), "fixes batch_tokens, and --batches 0.5,1 asks"),
+        ({"axes": {"batch_tokens": [512]}}, (2.0,), "fixes batch_tokens"),
+    ],
+)
+def test_a_grid_that_fixes_what_is_searched_is_refused(table, batches, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        tune.tune(Grid.of({"budgets": [1e11], "sizes": SIZES, **table}), tmp_path, batches=batches)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"budgets": [1e13]}, "epochs"),
+        ({"vocab": 64}, "vocabulary of 64. Set vocab = 256"),
+        ({"eval_tokens": 10**8}, "holds out"),
+    ],
+)
+def test_too_little_text_is_refused_before_anything_is_trained(change, says, corpus, tmp_path):
+    table = {"budgets": [2e8], "sizes": [{"depth": 2, "width": 8}], "context": 16, "eval_tokens": 2048}
+    here = Here(corpus)
+    with pytest.raises(ValueError, match=says):
+        tune.tune(Grid.of({**table, "corpus": str(corpus.name), **change}), tmp_path, executor=here)
+    assert not here.trained
 
 
 def test_a_rule_moves_warmup_betas_and_weight_decay():
@@ -103,6 +190,48 @@ def test_the_best_batch_is_followed():
     fitted = tune.fitted_rule(found, RULES["valley"])
     assert fitted.batch_D == pytest.approx(0.45, abs=0.12)
     assert fitted.batch != RULES["valley"].batch
+
+
+def batch_valleys(best_batch, batches=(0.5, 1, 2)):
+    found = []
+    for cell in tune.search_cells(GRID, "digest"):
+        for batch_times in batches:
+            batch = tune.variant(cell, 1, batch_times).recipe.batch_tokens
+            runs = planted_runs(cell, 0.01, batch_times=batch_times, floor=2 + 0.01 * np.log2(batch / best_batch(cell)) ** 2,
+                                times=2.0 ** np.arange(-3, 4))  # fmt: skip
+            found.append(tune.valley(cell, runs))
+    return found
+
+
+def test_the_best_batch_is_followed_in_N_too():
+    found = batch_valleys(lambda cell: 0.1 * cell.tokens**0.5 * cell.shape.N_blocks**0.1, (0.25, 0.5, 1, 2, 4))
+    fitted = tune.fitted_rule(found, RULES["valley"])
+    assert fitted.batch_D == pytest.approx(0.5, abs=0.02)
+    assert fitted.batch_N == pytest.approx(0.1, abs=0.02)
+    assert fitted.batch == pytest.approx(0.1, rel=0.2)
+
+
+def test_a_best_batch_at_the_end_of_those_tried_is_named():
+    small = batch_valleys(lambda cell: cell.recipe.batch_tokens / 8)
+    (said,) = [each for each in tune.Tuned(GRID, tuple(small), RULES["valley"]).warnings if "batch" in each]
+    assert "the best batch is the least of those tried" in said
+    assert said.count("N = ") == 6
+    large = batch_valleys(lambda cell: cell.recipe.batch_tokens * (8 if cell.shape.N > 1e5 else 1))
+    (said,) = [each for each in tune.Tuned(GRID, tuple(large), RULES["valley"]).warnings if "batch" in each]
+    assert "largest" in said
+    assert said.count("N = ") == 2
+
+
+def test_what_the_cells_cannot_tell_is_said():
+    def warnings(**table):
+        cells = tune.search_cells(Grid.of(table), "digest")
+        found = tuple(tune.valley(cell, planted_runs(cell, cell.recipe.learning_rate)) for cell in cells)
+        return " ".join(tune.Tuned(GRID, found, RULES["valley"]).warnings)
+
+    assert warnings(budgets=[1e11, 1e12], sizes=SIZES) == ""
+    assert "moves with D" in warnings(budgets=[1e11], sizes=SIZES)
+    assert "moves with D" in warnings(tokens=[2e6], sizes=SIZES)
+    assert "moves with N" in warnings(tokens=[2e6, 4e6, 8e6], sizes=SIZES[:1])
 
 
 def test_too_few_ends_are_named():

@@ -21,7 +21,7 @@ A grid.toml:
   context = 64                  # as are vocab, eval_tokens, epochs, rule and, for data sets, column
   [heldout]                     # further held-out sets
   code = "path/of/code"
-  [shape]                       # of every size: mlp_ratio, tied, positions, mlp, kv_heads, experts, ...
+  [shape]                       # of every size: head_width, aspect or depth, mlp_ratio, tied, positions, mlp, kv_heads, ...
   tied = true
   [recipe]                      # fixed for all runs, instead of the rule's
   batch_tokens = 1024

@@ -1,9 +1,10 @@
 """Find the learning rate and batch that suit a corpus, and the rule by which they move with N and D.
 
-GRID is a grid.toml. The smallest, middle and largest of its sizes are trained at its two smallest budgets, each at a ladder of
-learning rates (and batches) around the grid's rule; a ladder whose best rate is its last is made longer. A parabola through
-the best three rates gives each valley's floor; least squares in the logarithms give the rule. Written to OUT: the records of
-the search, and tuned.toml, the same grid with the tuned rule in it. Given again, the command goes on where it stopped.
+GRID is a grid.toml. The smallest, middle and largest of its sizes are trained at its two smallest budgets, or shortest lengths,
+each at a ladder of learning rates (and batches) around the grid's rule; a ladder whose best rate is its last is made longer. The
+grid's recipe holds, but its axes are left out. A parabola through the best three rates gives each valley's floor; least squares
+in the logarithms give the rule. Written to OUT: the records of the search, and tuned.toml, the same grid with the tuned rule in
+it. Given again, the command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int | None:
     from scaling.grid import Grid
     from scaling.runs import write_whole
     from scaling.training.executors import Local
-    from scaling.training.tune import start_rule, tune
+    from scaling.training.tune import tune
 
     if args.processes is not None and args.processes < 1:
         raise ValueError(f"--processes {args.processes}: needed at least 1.")
@@ -62,11 +63,11 @@ def run(args: argparse.Namespace) -> int | None:
     for warning in tuned.warnings:
         print(f"scaling: warning: {warning}", file=sys.stderr)
     if args.json:
-        cells = [{**_cell(each), "rule_cost": _rule_cost(each, tuned.rule)} for each in tuned.valleys]
+        cells = [{**_cell(each), "rule_cost": _rule_cost(each, tuned)} for each in tuned.valleys]
         rule = {key: value for key, value in asdict(tuned.rule).items() if value != math.inf}
         return emit_json({"rule": rule, "cells": cells, "warnings": list(tuned.warnings), "written": str(written)})
     _print_valleys(tuned)
-    print_pairs([("rule before", _words(start_rule(grid))), ("tuned rule", _words(tuned.rule))])
+    print_pairs([("rule before", _words(grid.first_rule)), ("tuned rule", _words(tuned.rule))])
     print(f"\nwritten to {written}: `scaling sweep {written} --out runs/NAME` trains the grid with it.")
     return None
 
@@ -84,9 +85,9 @@ def _cell(each: Valley) -> dict[str, Any]:
     return {**cell, **{name: getattr(each, name) for name in found}}
 
 
-def _rule_cost(each: Valley, rule: Rule) -> float | None:
-    """The share of the loss that the rule's rate costs at this cell, where the rule asks for this batch."""
-    recipe = rule(each.cell.shape, each.cell.tokens)
+def _rule_cost(each: Valley, tuned: Tuned) -> float | None:
+    """The share of the loss that the tuned rate costs at this cell, where it is trained with this batch."""
+    recipe = tuned.recipe(each.cell)
     return each.cost(recipe.learning_rate) if recipe.batch_tokens == each.batch_tokens else None
 
 
@@ -99,8 +100,8 @@ def _print_valleys(tuned: Tuned) -> None:
     for each in tuned.valleys:
         cell, ladder = each.cell, f"{each.rates[0]:.2g} to {each.rates[-1]:.2g}"
         floor = f"{each.best_rate:.3g}" if each.inside else f"{each.best_rate:.3g} (last)"
-        of_rule = f"{tuned.rule(cell.shape, cell.tokens).learning_rate:.3g}" if id(each) in best else ""
-        costs = [_percent(each.cost_of_two), of_rule, _percent(_rule_cost(each, tuned.rule))]
+        of_rule = f"{tuned.recipe(cell).learning_rate:.3g}" if id(each) in best else ""
+        costs = [_percent(each.cost_of_two), of_rule, _percent(_rule_cost(each, tuned))]
         rows.append([power(cell.C), f"{cell.shape.N:,}", each.batch_tokens, f"{cell.tokens:,}", ladder, floor,
                      f"{each.best_loss:.4f}", *costs])  # fmt: skip
     print_table(columns, rows, keys=3)
@@ -112,7 +113,8 @@ def _percent(share: float | None) -> str:
 
 def _words(rule: Rule) -> str:
     """A rule as a formula."""
-    rate = f"{rule.rate:.4g} {_power(rule.count, rule.rate_N)}{_power('D', rule.rate_D)}"
+    powers = ((rule.count, rule.rate_N), ("D", rule.rate_D), ("width", rule.rate_width))
+    rate = f"{rule.rate:.4g} {''.join(_power(*each) for each in powers)}"
     most = f", at most {rule.rate_most:.3g}" if rule.rate_most < math.inf else ""
     at = f", times (batch / 256)^{rule.rate_batch:g}" if rule.rate_batch else ""
     batch = f"{rule.batch:.4g} {_power(rule.count, rule.batch_N)}{_power('D', rule.batch_D)}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,10 @@ class Grid:
     def specs(self, digest: str) -> tuple[RunSpec, ...]:
         """One spec a cell and value of the axes, isoFLOP curves first, on the corpus of this digest.
 
-        D is rounded to whole batches. Under schedule "wsd" all runs of one shape have one recipe, so that they share a
-        trunk: batch and rate are those of the longest, the warm-up that of the shortest. Raises ValueError for a length
-        below one batch.
+        D is rounded to whole batches. A batch that the grid gives has the rule's rate for that batch. Under schedule "wsd"
+        all runs of one shape have one recipe, so that they share a trunk: batch and rate are those of the longest, the
+        warm-up that of the shortest. Raises ValueError for a length below one batch.
         """
-        rule = self.rule if isinstance(self.rule, Rule) else RULES[self.rule]
         blocks = [Cells(curve.shapes, "budgets", (curve.budget,), curve.seeds) for curve in self.curves]
         blocks += self.cells
         lengths: dict[tuple[Shape, str], list[float]] = {}
@@ -88,24 +88,51 @@ class Grid:
             for shape in cells.shapes:
                 shared = lengths[shape, str(cells.recipe)] if fixed.get("schedule") == "wsd" else None
                 for wanted in cells.tokens(shape):
-                    base = rule(shape, max(shared or [wanted]))
-                    base = replace(base, warmup_tokens=rule(shape, min(shared or [wanted])).warmup_tokens)
-                    for recipe in self._along_axes(_override(base, fixed)):
+                    for recipe in self._recipes(shape, shared or [wanted], fixed):
                         tokens = _whole_batches(shape, recipe, wanted)
                         one = RunSpec(shape, recipe, self.corpus, digest, tokens, eval_tokens=self.eval_tokens)
                         specs += [replace(one, seed=seed) for seed in cells.seeds]
         return tuple(dict.fromkeys(specs))
 
-    def _along_axes(self, recipe: Recipe) -> list[Recipe]:
-        recipes = [recipe]
-        for key, values in self.axes.items():
-            if isinstance(values, Mapping):
-                recipes = [
-                    replace(each, **{key: _times(getattr(each, key), x)}) for each in recipes for x in values["times"]
-                ]
-            else:
-                recipes = [_override(each, {key: value}) for each in recipes for value in values]
+    @property
+    def first_rule(self) -> Rule:
+        """The rule itself, where `rule` is a name."""
+        return self.rule if isinstance(self.rule, Rule) else RULES[self.rule]
+
+    def _recipes(self, shape: Shape, lengths: Sequence[float], fixed: Mapping[str, Any]) -> list[Recipe]:
+        """The recipe of a shape that is trained for these D, at each point of the axes."""
+        recipes = []
+        for values in product(*map(_points, self.axes.values())):
+            point = dict(zip(self.axes, values))
+            recipe = self._of_rule(shape, lengths, fixed.get("batch_tokens"))
+            if "batch_tokens" in point:
+                recipe = self._of_rule(shape, lengths, _at(point.pop("batch_tokens"), recipe.batch_tokens))
+            recipe = _override(recipe, {**fixed, "batch_tokens": recipe.batch_tokens})
+            recipes.append(_override(recipe, {key: _at(value, getattr(recipe, key)) for key, value in point.items()}))
         return recipes
+
+    def _of_rule(self, shape: Shape, lengths: Sequence[float], batch_tokens: int | None) -> Recipe:
+        """Batch and rate of the longest, warm-up of the shortest; the rate is that for the batch, where one is given."""
+        recipe, short = (self.first_rule(shape, tokens, batch_tokens) for tokens in (max(lengths), min(lengths)))
+        return replace(recipe, warmup_tokens=short.warmup_tokens)
+
+
+@dataclass(frozen=True)
+class _Times:
+    """A point of an axis that multiplies what is there: a count stays whole, a rate keeps four digits."""
+
+    factor: float
+
+    def __call__(self, value: Any) -> float:
+        return round(value * self.factor) if isinstance(value, int) else float(f"{value * self.factor:.4g}")
+
+
+def _at(value: Any, there: Any) -> Any:
+    return value(there) if isinstance(value, _Times) else value
+
+
+def _points(axis: Any) -> list[Any]:
+    return [_Times(factor) for factor in axis["times"]] if isinstance(axis, Mapping) else list(axis)
 
 
 def _override(recipe: Recipe, fixed: Mapping[str, Any]) -> Recipe:
@@ -113,11 +140,6 @@ def _override(recipe: Recipe, fixed: Mapping[str, Any]) -> Recipe:
         return replace(recipe, **fixed)
     except TypeError as error:
         raise ValueError(f"recipe: {error}.") from None
-
-
-def _times(value: float, factor: float) -> float:
-    """A recipe's number times a factor: a count stays whole, a rate keeps four digits."""
-    return round(value * factor) if isinstance(value, int) else float(f"{value * factor:.4g}")
 
 
 def _whole_batches(shape: Shape, recipe: Recipe, wanted: float) -> int:

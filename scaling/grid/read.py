@@ -11,7 +11,7 @@ from typing import Any
 from scaling.grid.cells import LENGTHS, Cells, IsoFlop
 from scaling.grid.spec import EVAL_TOKENS
 from scaling.recipe import RULES, Recipe, Rule
-from scaling.shape import Shape
+from scaling.shape import Aspect, Shape
 
 #: Key of a grid.toml -> what it says.
 KEYS = {
@@ -22,7 +22,7 @@ KEYS = {
     "column": "where JSONL, Parquet and hub data sets have their text (text)",
     "heldout": "table of further held-out sets: a name, and what it is read from, as corpus",
     "budgets": "FLOPs, a list: every size is trained at every budget",
-    "sizes": "numbers of parameters, or tables with depth and perhaps width, heads, vocab, context, mlp_ratio",
+    "sizes": "numbers of parameters, or tables with depth and perhaps width, heads or head_width, vocab, context, mlp_ratio",
     "isoflop": "instead of budgets and sizes: tables with a budget, sizes of its own, and perhaps seeds",
     "tokens": "instead of budgets: tokens D, a list; every size is trained on every D",
     "tokens_per_parameter": "instead of budgets: D/N, a list; every size is trained at every ratio",
@@ -31,7 +31,9 @@ KEYS = {
     "axes": "table of recipe fields: a list of values, or { times = [0.5, 1, 2] } of the rule's; every cell at each",
     "context": "window in tokens, where a size does not say (64)",
     "vocab": "vocabulary, where a size does not say (256)",
-    "shape": "a table of further fields of every size: mlp_ratio, tied, positions, mlp, kv_heads, experts, experts_per_token",
+    "shape": "a table of further fields of every size: mlp_ratio, tied, positions, mlp, kv_heads, experts, experts_per_token; "
+    "head_width (16 to 64, by the width); aspect, the width at each depth: { width = 16, power = 1.3 } for width depth^power, "
+    "the default, or 64 for 64 depth; or depth, one for all sizes",
     "seeds": "whole numbers, a list; each trains every cell again ([0])",
     "rule": "what chooses rate, batch and warm-up from shape and tokens: a name, or a table of its powers (valley)",
     "recipe": "table of recipe fields that are fixed for all runs, instead of the rule's",
@@ -42,7 +44,10 @@ KEYS = {
 
 
 #: What a [shape] table gives to every size of a grid; a size's own table may say it otherwise.
-OPTIONS = tuple(each.name for each in fields(Shape) if each.name not in ("depth", "width", "heads"))
+OPTIONS = (*(each.name for each in fields(Shape) if each.name not in ("width", "heads")), "head_width", "aspect")
+
+#: What a size's own table may say.
+SIZE = (*(each.name for each in fields(Shape)), "head_width")
 
 
 #: The fields of a recipe.
@@ -52,9 +57,7 @@ RECIPE = tuple(each.name for each in fields(Recipe))
 def parsed(table: Mapping[str, Any], *, name: str) -> dict[str, Any]:
     """The fields of the grid that a parsed TOML table describes. Raises ValueError naming the key that is wrong."""
     _known_keys(table, tuple(KEYS), "")
-    options = dict(table.get("shape", {}))
-    _known_keys(options, OPTIONS, "shape.")
-    options = {"vocab": _whole(table, "vocab", 256), "context": _whole(table, "context", 64), **options}
+    options = {"vocab": _whole(table, "vocab", 256), "context": _whole(table, "context", 64), **_options(table)}
     lists = [key for key in (*LENGTHS, "sizes") if key in table]
     if lists and ("isoflop" in table or "cells" in table):
         raise ValueError(f"give either {' with '.join(lists)}, or [[isoflop]] and [[cells]] tables, not both.")
@@ -65,8 +68,7 @@ def parsed(table: Mapping[str, Any], *, name: str) -> dict[str, Any]:
             rows = [{"budget": C, "sizes": _required(table, "sizes")} for C in _list(table["budgets"], "budgets")]
         else:
             blocks = [{by: table[by], "sizes": _required(table, "sizes")}]
-    recipe = dict(table.get("recipe", {}))
-    _known_keys(recipe, RECIPE, "recipe.")
+    recipe = _table(table, "recipe", RECIPE)
     if recipe.setdefault("schedule", table.get("schedule")) is None:
         del recipe["schedule"]
     return dict(
@@ -83,6 +85,35 @@ def parsed(table: Mapping[str, Any], *, name: str) -> dict[str, Any]:
         column=_text(table.get("column", "text"), "column"),
         heldout=_heldout(table.get("heldout", {})),
     )
+
+
+def _table(table: Mapping[str, Any], key: str, known: tuple[str, ...], prefix: str = "") -> dict[str, Any]:
+    """A table of single values, empty where it is not there. Raises ValueError naming the key that is wrong."""
+    found = table.get(key, {})
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{prefix}{key} = {found!r}: needed a table, [{prefix}{key}].")
+    _known_keys(found, known, f"{prefix}{key}.")
+    _single_values(found, f"{prefix}{key}.")
+    return dict(found)
+
+
+def _single_values(table: Mapping[str, Any], prefix: str) -> None:
+    for name, value in table.items():
+        if isinstance(value, list | Mapping) and name != "aspect":
+            raise ValueError(f"{prefix}{name} = {value!r}: needed a single value.")
+
+
+def _options(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The [shape] table, its aspect as an Aspect."""
+    options = _table(table, "shape", OPTIONS)
+    if "aspect" in options:
+        aspect = options["aspect"]
+        if isinstance(aspect, Mapping):
+            _known_keys(aspect, ("width", "power"), "shape.aspect.")
+            options["aspect"] = Aspect(_required(aspect, "width"), _required(aspect, "power"))
+        else:
+            options["aspect"] = Aspect(_positive(aspect, "shape.aspect"), 1)
+    return options
 
 
 def _tables(table: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
@@ -116,8 +147,7 @@ def _cells(block: Mapping[str, Any], table: Mapping[str, Any], options: Mapping[
     """A [[cells]] table, with the grid's seeds where it has none."""
     _known_keys(block, ("sizes", *LENGTHS, "seeds", "recipe"), "cells.")
     by = _one_length(block, "cells.")
-    recipe = dict(block.get("recipe", {}))
-    _known_keys(recipe, RECIPE, "cells.recipe.")
+    recipe = _table(block, "recipe", RECIPE, "cells.")
     shapes = dict.fromkeys(_shape(size, options) for size in _list(_required(block, "sizes"), "sizes"))
     lengths = tuple(_positive(length, by) for length in _list(block[by], by))
     return Cells(tuple(shapes), by, lengths, _seeds(block.get("seeds", table.get("seeds", [0]))), recipe)
@@ -143,13 +173,15 @@ def _axes(table: object) -> dict[str, Any]:
 
 def _shape(size: object, options: Mapping[str, Any]) -> Shape:
     """A size as a grid.toml gives it: a number of parameters, or a table with depth and perhaps width."""
-    if isinstance(size, Mapping):
-        _known_keys(size, tuple(each.name for each in fields(Shape)), "sizes.")
-        keys = {**options, **size}
-        if "depth" not in keys:
-            raise ValueError(f"sizes: {dict(size)!r} has no depth.")
-        return Shape.of_width(**keys) if "width" in keys else Shape.of_depth(**keys)
-    return Shape.near(_positive(size, "sizes"), **options)
+    if not isinstance(size, Mapping):
+        return Shape.near(_positive(size, "sizes"), **options)
+    _known_keys(size, SIZE, "sizes.")
+    _single_values(size, "sizes.")
+    unless = {"heads": "head_width", "width": "aspect"}
+    keys = {key: value for key, value in options.items() if key not in [unless.get(said) for said in size]} | dict(size)
+    if "depth" not in keys:
+        raise ValueError(f"sizes: {dict(size)!r} has no depth.")
+    return Shape.of_width(**keys) if "width" in keys else Shape.of_depth(**keys)
 
 
 def _rule(rule: object) -> str | Rule:
@@ -157,9 +189,9 @@ def _rule(rule: object) -> str | Rule:
     if isinstance(rule, Mapping):
         _known_keys(rule, tuple(each.name for each in fields(Rule)), "rule.")
         return Rule(**{"rate": _required(rule, "rate"), "batch": _required(rule, "batch"), **rule})
-    if rule not in RULES:
+    if not isinstance(rule, str) or rule not in RULES:
         raise ValueError(f"rule = {rule!r}: needed one of {', '.join(RULES)}, or a table with at least rate and batch.")
-    return str(rule)
+    return rule
 
 
 def _seeds(seeds: object) -> tuple[int, ...]:

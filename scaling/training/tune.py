@@ -1,26 +1,29 @@
 """tune(grid, folder): the learning rates and batches around a rule, trained; what is best; the rule that follows.
 
-Each cell of a small search (three sizes at two budgets) is trained at a ladder of rates a factor apart. A parabola through the
-best rate and its neighbours gives the valley's floor; a ladder whose best rate is its last is made longer. How the floors
-move with N and D is fitted by least squares in the logarithms, and is the new rule.
+Each cell of a small search (three sizes at two budgets or lengths) is trained at a ladder of rates a factor apart. A parabola
+through the best rate and its neighbours gives the valley's floor; a ladder whose best rate is its last is made longer. How the
+floors move with N and D is fitted by least squares in the logarithms, and is the new rule.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from scaling.grid import Grid, RunSpec
-from scaling.recipe import RULES, Rule
+from scaling.grid import LENGTHS, Cells, Grid, RunSpec
+from scaling.recipe import Recipe, Rule
 from scaling.runs import Run
+from scaling.shape import Shape
 from scaling.training.corpus import Corpus
 from scaling.training.executors import Executor
 from scaling.training.sweep import Watch, train_specs
+from scaling.training.sweep.checks import require_enough_text
 
 #: How often a ladder whose best rate is its last is made longer by one rate.
 LONGER = 4
@@ -72,14 +75,18 @@ def valley(cell: RunSpec, runs: Sequence[Run]) -> Valley:
     floor, lowest, cost = rates[best], float(means[best]), None
     inside = 0 < best < len(rates) - 1
     if inside:
-        near = slice(best - 1, best + 2)
-        curvature, slope, at_best = np.polyfit(np.log2(np.array(rates[near]) / floor), means[near], 2)
-        octaves = -slope / (2 * curvature)
-        floor, lowest = floor * 2**octaves, float(at_best - curvature * octaves**2)
-        cost = float(curvature / lowest)
+        floor, lowest, curvature = _floor(rates[best - 1 : best + 2], means[best - 1 : best + 2])
+        cost = curvature / lowest
     batch = runs[0].spec["recipe"]["batch_tokens"]
     means = tuple(float(mean) for mean in means)
-    return Valley(cell, batch, tuple(rates), means, float(floor), lowest, inside, cost)
+    return Valley(cell, batch, tuple(rates), means, floor, lowest, inside, cost)
+
+
+def _floor(x: Sequence[float], loss: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
+    """Where a parabola in log2 x through three points, the middle one lowest, has its floor; the loss there; its curvature."""
+    curvature, slope, middle = np.polyfit(np.log2(np.array(x) / x[1]), loss, 2)
+    octaves = -slope / (2 * curvature)
+    return float(x[1] * 2**octaves), float(middle - curvature * octaves**2), float(curvature)
 
 
 def best_batches(found: Sequence[Valley]) -> tuple[Valley, ...]:
@@ -91,35 +98,58 @@ def best_batches(found: Sequence[Valley]) -> tuple[Valley, ...]:
     return tuple(best.values())
 
 
+def _best_batch(best: Valley, found: Sequence[Valley]) -> float:
+    """The floor in the batch of a cell, by a parabola as for rates; the best one tried where that is at an end."""
+    tried = sorted((each for each in found if each.cell.id == best.cell.id), key=lambda each: each.batch_tokens)
+    i = tried.index(best)
+    if not 0 < i < len(tried) - 1:
+        return best.batch_tokens
+    near = tried[i - 1 : i + 2]
+    return _floor([each.batch_tokens for each in near], [each.best_loss for each in near])[0]
+
+
 def fitted_rule(found: Sequence[Valley], start: Rule) -> Rule:
     """The rule through the floors of the valleys, in powers of N and D as far as these vary apart.
 
     Rates are brought to one batch by the square root, and no rate is above the highest floor. Where several batches were
-    searched, the batch is a power of D through the best ones, with the start's exponent where D does not vary enough.
+    searched, the batch is in powers of D and N through the best ones, with the start's exponents where the cells cannot tell.
     Raises ValueError where no floor is inside its ladder.
     """
-    inside = [each for each in best_batches(found) if each.inside]
+    inside = _inside(found)
     if not inside:
         raise ValueError(
             "no ladder of rates has its best rate inside. Give more rates (--rates 7), or another rule to start from."
         )
-    N = np.array([getattr(each.cell.shape, start.count) for each in inside], float)
-    D = np.array([each.cell.tokens for each in inside], float)
+    x = _sizes_and_lengths(inside, start)
     batch = np.array([each.batch_tokens for each in inside], float)
     rate = np.array([each.best_rate for each in inside]) / np.sqrt(batch / REFERENCE_BATCH)
-    scale, powers = _powers(rate, {"N": N, "D": D})
+    scale, powers = _powers(rate, x)
     rule = replace(
         start,
         rate=float(f"{scale:.4g}"),
         rate_N=round(powers["N"], 3),
         rate_D=round(powers["D"], 3),
+        rate_width=0.0,
         rate_batch=0.5,
         rate_most=float(f"{rate.max():.3g}"),
     )
     if len(best_batches(found)) < len(found):
-        scale, powers = _powers(batch, {"D": D}, fallback={"D": start.batch_D})
-        rule = replace(rule, batch=float(f"{scale:.4g}"), batch_N=0.0, batch_D=round(powers["D"], 3))
+        fallback = {"D": start.batch_D, "N": start.batch_N}
+        batch = np.array([_best_batch(each, found) for each in inside])
+        scale, powers = _powers(batch, {"D": x["D"], "N": x["N"]}, fallback)
+        rule = replace(rule, batch=float(f"{scale:.4g}"), batch_N=round(powers["N"], 3), batch_D=round(powers["D"], 3))
     return rule
+
+
+def _inside(found: Sequence[Valley]) -> list[Valley]:
+    """The valleys of the best batches whose floor is inside their ladder: what a rule is drawn through."""
+    return [each for each in best_batches(found) if each.inside]
+
+
+def _sizes_and_lengths(found: Sequence[Valley], rule: Rule) -> dict[str, np.ndarray]:
+    """N, as the rule counts it, and D of the cells, [cells]."""
+    N, D = ([rule.N(each.cell.shape) for each in found], [each.cell.tokens for each in found])
+    return {"N": np.array(N, float), "D": np.array(D, float)}
 
 
 def _powers(
@@ -127,22 +157,31 @@ def _powers(
 ) -> tuple[float, dict[str, float]]:
     """(scale, exponents) of y ~ scale * prod x^exponent by least squares in logs, over the x that the data can tell apart.
 
-    A variable is left out, last first, while it spans less than a factor 2 or goes along with those before it (a
-    condition number above 30 of the centred logarithms): it keeps its fallback exponent, or 0.
+    One that they cannot keeps its fallback exponent, or 0.
     """
     exponents = {name: (fallback or {}).get(name, 0.0) for name in x}
-    logs = {name: np.log(values) - np.log(values).mean() for name, values in x.items()}
-    used: list[str] = []
-    for name, log in logs.items():
-        if np.ptp(log) >= math.log(2) and len(y) > len(used) + 1:
-            columns = np.stack([logs[each] / np.linalg.norm(logs[each]) for each in [*used, name]], axis=1)
-            if np.linalg.cond(columns) <= 30:
-                used.append(name)
+    used = _told_apart(x)
     rest = np.log(y) - sum(exponents[name] * np.log(values) for name, values in x.items() if name not in used)
     design = np.stack([np.ones(len(y)), *(np.log(x[name]) for name in used)], axis=1)
     solution = np.linalg.lstsq(design, rest, rcond=None)[0]
     exponents.update(zip(used, (float(each) for each in solution[1:])))
     return float(np.exp(solution[0])), exponents
+
+
+def _told_apart(x: dict[str, np.ndarray]) -> list[str]:
+    """The variables whose exponents the data can tell.
+
+    Left out, last first, is one that spans less than a factor 1.8 or goes along with those before it (a condition number
+    above 30 of the centred logarithms), or for which there are too few cells.
+    """
+    logs = {name: np.log(values) - np.log(values).mean() for name, values in x.items()}
+    used: list[str] = []
+    for name, log in logs.items():
+        if np.ptp(log) >= math.log(1.8) and len(log) > len(used) + 1:
+            columns = np.stack([logs[each] / np.linalg.norm(logs[each]) for each in [*used, name]], axis=1)
+            if np.linalg.cond(columns) <= 30:
+                used.append(name)
+    return used
 
 
 @dataclass(frozen=True)
@@ -158,20 +197,43 @@ class Tuned:
         """The grid with the tuned rule."""
         return replace(self.grid, rule=self.rule)
 
+    def recipe(self, cell: RunSpec) -> Recipe:
+        """What the tuned grid trains a cell with."""
+        return self.rule(
+            cell.shape, cell.tokens, cell.recipe.batch_tokens if _fixed(self.grid, "batch_tokens") else None
+        )
+
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is doubtful: floors outside their ladder, exponents that the cells cannot tell."""
+        """What is doubtful: floors outside their ladder, batches at an end of those tried, powers that the cells cannot tell."""
         said = []
         best = best_batches(self.valleys)
         outside = [each for each in best if not each.inside]
         if outside:
-            where = ", ".join(f"N = {each.cell.shape.N:,} at {each.cell.C:.2g} FLOPs" for each in outside)
-            said.append(f"the best rate is the last of its ladder, and left out of the rule: {where}.")
-        if len({f"{each.cell.C:.1g}" for each in best if each.inside}) < 2:
+            said.append(f"the best rate is the last of its ladder, and left out of the rule: {_named(outside)}.")
+        for end, word, remedy in ((min, "least", "smaller"), (max, "largest", "larger")):
+            at = [each for each in best if _is_end(each, self.valleys, end)]
+            if at:
+                said.append(f"the best batch is the {word} of those tried, give {remedy} --batches: {_named(at)}.")
+        told = _told_apart(_sizes_and_lengths(_inside(self.valleys), self.rule))
+        if "N" not in told:
+            said.append("these cells cannot tell how the rate moves with N: give the grid more sizes.")
+        if "D" not in told:
             said.append(
-                "one budget cannot tell how the rate moves with D from how it moves with N: give the grid a second."
+                "these cells cannot tell how the rate moves with D from how it moves with N: give the grid a second budget or "
+                "length."
             )
         return tuple(said)
+
+
+def _named(found: Sequence[Valley]) -> str:
+    return ", ".join(f"N = {each.cell.shape.N:,} at {each.cell.C:.2g} FLOPs" for each in found)
+
+
+def _is_end(best: Valley, found: Sequence[Valley], end: Callable[[set[int]], int]) -> bool:
+    """Whether several batches were tried at a cell, and its best one is the least or largest of them."""
+    tried = {each.batch_tokens for each in found if each.cell.id == best.cell.id}
+    return len(tried) > 1 and best.batch_tokens == end(tried)
 
 
 def tune(
@@ -188,20 +250,23 @@ def tune(
 
     `rates` rates a `factor` apart around the rule's, for each of the `batches` (times the rule's) and each cell of
     `search_cells`, with every seed. A ladder whose best rate is its last is made longer, by up to LONGER rates.
-    Raises ValueError for fewer than three rates, and where no best rate is inside its ladder.
+    Raises ValueError for fewer than three rates, for a grid that fixes what is searched for, for too little text, and where
+    no best rate is inside its ladder.
     """
     if rates < 3 or not 1 < factor < 16 or not batches or not all(0 < each < 64 for each in batches):
         raise ValueError(
             f"rates {rates}, factor {factor:g}, batches {', '.join(f'{each:g}' for each in batches)}: needed 3 rates or more, a "
             "factor between 1 and 16, and batches between 0 and 64 times the rule's."
         )
+    _require_free(grid, batches)
     corpus = Corpus.of(grid.corpus, **grid.data)
-    seeds = grid.curves[0].seeds
+    seeds = _seeds(grid)
     ladders = {
         (cell, batch): list(range(-(rates // 2), rates - rates // 2))
         for cell in search_cells(grid, corpus.digest)
         for batch in batches
     }
+    require_enough_text(grid, corpus, [variant(cell, 1.0, batch) for cell, batch in ladders])
     while True:
         rungs = {
             (cell, batch, step): [replace(variant(cell, factor**step, batch), seed=seed) for seed in seeds]
@@ -223,7 +288,27 @@ def tune(
         valley(cell, [run for step in steps for run in runs[cell, batch, step]])
         for (cell, batch), steps in ladders.items()
     )
-    return Tuned(grid, found, fitted_rule(found, start_rule(grid)))
+    return Tuned(grid, found, fitted_rule(found, grid.first_rule))
+
+
+def _fixed(grid: Grid, key: str) -> bool:
+    """Whether a grid's recipe, or that of some of its cells, says this field."""
+    return any(key in recipe for recipe in (grid.recipe, *(cells.recipe for cells in grid.cells)))
+
+
+def _require_free(grid: Grid, batches: Sequence[float]) -> None:
+    """Refuse a grid that fixes what is searched for."""
+    if _fixed(grid, "learning_rate") or "learning_rate" in grid.axes:
+        raise ValueError(
+            "the grid fixes learning_rate, which is what is to be found. Take it out of its recipe and axes."
+        )
+    if list(batches) != [1.0] and (
+        _fixed(grid, "batch_tokens") or not isinstance(grid.axes.get("batch_tokens", {}), Mapping)
+    ):
+        raise ValueError(
+            f"the grid fixes batch_tokens, and --batches {','.join(f'{each:g}' for each in batches)} asks for others. Leave out "
+            "one of them."
+        )
 
 
 def _mean_loss(runs: Sequence[Run]) -> float:
@@ -240,16 +325,36 @@ def _next_rung(losses: dict[int, float]) -> int | None:
 
 
 def search_cells(grid: Grid, digest: str) -> tuple[RunSpec, ...]:
-    """The cells of a small search: the smallest, middle and largest size at the two smallest budgets, with the first seed."""
-    curves = tuple(
-        replace(
-            curve,
-            shapes=tuple(dict.fromkeys(curve.shapes[i] for i in (0, len(curve.shapes) // 2, -1))),
-            seeds=curve.seeds[:1],
-        )
-        for curve in grid.curves[:2]
-    )
-    return replace(grid, curves=curves).specs(digest)
+    """The cells of a small search: the smallest, middle and largest size at the two shortest lengths, with the first seed.
+
+    A length is a budget, a number of tokens or of tokens a parameter, and its sizes are those that the grid has at it. Where
+    two lengths have fewer than three sizes and the grid has more, each of its sizes takes its own two shortest lengths.
+    """
+    there: dict[tuple[str, float], dict[Shape, Mapping[str, Any]]] = {}
+    blocks = [Cells(curve.shapes, "budgets", (curve.budget,), curve.seeds) for curve in grid.curves]
+    for cells in [*blocks, *grid.cells]:
+        for length in cells.lengths:
+            for shape in cells.shapes:
+                there.setdefault((cells.by, length), {}).setdefault(shape, cells.recipe)
+    lengths = sorted(there, key=lambda each: (LENGTHS.index(each[0]), each[1]))
+    wanted = [(length, shape) for length in lengths[:2] for shape in _three(there[length])]
+    sizes = {shape for shapes in there.values() for shape in shapes}
+    if len({shape for _, shape in wanted}) < min(3, len(sizes)):
+        of_size = {shape: [length for length in lengths if shape in there[length]][:2] for shape in _three(sizes)}
+        wanted = [(length, shape) for shape, own in of_size.items() for length in own]
+    first = _seeds(grid)[:1]
+    found = tuple(Cells((shape,), by, (length,), first, there[by, length][shape]) for (by, length), shape in wanted)
+    return replace(grid, curves=(), cells=found, axes={}).specs(digest)
+
+
+def _seeds(grid: Grid) -> tuple[int, ...]:
+    return (grid.curves or grid.cells)[0].seeds
+
+
+def _three(shapes: Iterable[Shape]) -> list[Shape]:
+    """The smallest, the middle and the largest."""
+    ordered = sorted(shapes, key=lambda shape: shape.N)
+    return list(dict.fromkeys(ordered[i] for i in (0, len(ordered) // 2, -1)))
 
 
 def variant(spec: RunSpec, rate_times: float, batch_times: float = 1.0) -> RunSpec:
@@ -262,8 +367,3 @@ def variant(spec: RunSpec, rate_times: float, batch_times: float = 1.0) -> RunSp
     rate = recipe.learning_rate * rate_times * math.sqrt(batch / recipe.batch_tokens)
     tokens = batch * max(1, round(spec.tokens / batch))
     return replace(spec, tokens=tokens, recipe=replace(recipe, learning_rate=float(f"{rate:.3g}"), batch_tokens=batch))
-
-
-def start_rule(grid: Grid) -> Rule:
-    """The rule that a grid begins from."""
-    return grid.rule if isinstance(grid.rule, Rule) else RULES[grid.rule]

@@ -14,6 +14,7 @@ from scaling.reporting.figures.style import dark as dark
 from scaling.reporting.figures.style import encode as encode
 from scaling.reporting.figures.style import missing as missing
 from scaling.reporting.figures.style import save as save
+from scaling.reporting.figures.sweep import has_valleys as has_valleys
 from scaling.reporting.figures.sweep import isoflop as isoflop
 from scaling.reporting.figures.sweep import training_curves as training_curves
 from scaling.reporting.figures.sweep import valleys as valleys

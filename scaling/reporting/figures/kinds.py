@@ -138,6 +138,8 @@ KINDS: dict[str, Kind] = {
         "The fitted floor E less the least loss that any model can have on a planted corpus, with its interval.",
     ),
     "valleys": Kind(
-        lambda s: valleys(s.runs), False, "Loss against the peak learning rate, one valley for each size and tokens."
+        lambda s: valleys(s.runs),
+        False,
+        "Loss against the peak learning rate, one valley for each size, tokens and batch.",
     ),
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -135,38 +137,120 @@ def training_curves(runs: Runs, approach1: Frontier | None = None) -> Figure:
 
 @style.drawn
 def valleys(runs: Runs) -> Figure:
-    """Loss against peak learning rate, one valley for each N and D, with its lowest run marked."""
-    table = runs.table
-    if "learning_rate" not in table:
+    """Loss against peak learning rate: a valley for each N, D, batch and corpus, with its lowest run marked.
+
+    A colour is one N on one D. Each corpus has a row of panels, and where an N and D were trained with several batches, each
+    of these has a panel: the smallest first.
+    """
+    if "learning_rate" not in runs.table:
         return style.missing(
             "No learning rates: these runs came without a column `learning_rate`.",
             "Records of `scaling sweep` and `scaling tune` hold it.",
         )
-    groups = [group for _, group in table.groupby(["N", "D"]) if len(set(group["learning_rate"])) > 1]
-    if not groups:
+    found = _valleys(runs)
+    if not found:
         return style.missing(
             "No valley: no N and D were trained at two learning rates.", "`scaling tune` trains such runs."
         )
-    figure, [[axes]] = style.panels(width=6.8, height=4.3)
-    many = len(groups) > style.MOST_IN_LEGEND
-    for i, (group, colour) in enumerate(zip(groups, style.ramps(len(groups)))):
-        valley = group.groupby("learning_rate")["loss"].mean()
-        marker = "o" if many else style.MARKERS[i]
-        N, D = numbers.count(group["N"].iloc[0]), numbers.count(group["D"].iloc[0])
-        axes.plot(valley.index, valley.values, color=colour, marker=marker, mec=style.ink("paper"), mew=0.4,
-                  ms=2 if many else 4.5, lw=0.8 if many else 1.6, label=f"{N} on {D}")  # fmt: skip
-        axes.plot(valley.idxmin(), valley.min(), "*", ms=6 if many else 11, mfc=style.ink("paper"), mec=style.ink(),
-                  mew=0.8, zorder=4)  # fmt: skip
-    style.log_axis(axes, "x", "peak learning rate", "power")
-    style.losses(axes, runs)
-    axes.set_title("Learning-rate valleys")
+    cells = sorted({(each.N, each.D) for each in found})
+    many = len(cells) > style.MOST_IN_LEGEND
+    sizes = np.array([N for N, _ in cells])
+    colours = [style.ramp(at) for at in style.log_position(sizes)] if many else style.ramps(len(cells))
+    rows, columns = len({each.corpus for each in found}), 1 + max(each.column for each in found)
+    width = 6.8 if columns == 1 else 1.6 + 2.6 * columns
+    figure, panels = style.panels(columns, rows, width=width, height=4.3 if rows == 1 else 0.3 + 2.9 * rows)
+    corpora = list(dict.fromkeys(each.corpus for each in found))
+    for row in panels:
+        for axes in row:
+            axes.sharex(panels[0][0])
+            axes.sharey(row[0])
+            axes.set_visible(False)
+    for each in found:
+        i, axes = cells.index((each.N, each.D)), panels[corpora.index(each.corpus)][each.column]
+        _draw_valley(axes, each.losses, colours[i], None if many else style.MARKERS[i])
+        axes.set_visible(True)
+    for axes, (row, column) in zip(panels.flat, np.ndindex(panels.shape)):
+        if shown := [each for each in found if (each.corpus, each.column) == (corpora[row], column)]:
+            style.log_axis(axes, "x", "peak learning rate" if row == rows - 1 else "", "power")
+            axes.set_title(_valleys_title(shown, rows, columns))
+    for row in panels:
+        style.losses(row[0], runs)
     if many:
-        style.scale_beside(figure, axes, np.array([float(g["N"].iloc[0]) for g in groups]), "parameters N", "count")
+        style.scale_beside(figure, list(panels.flat), sizes, "parameters N", "count")
     else:
-        figure.legend(*_reversed(axes), loc="outside right center", title="N on D tokens", title_fontsize=7.5)
+        lines = [
+            Line2D([], [], color=colour, marker=marker, label=f"{numbers.count(N)} on {numbers.count(D)}")
+            for (N, D), colour, marker in zip(cells, colours, style.MARKERS)
+        ]
+        figure.legend(handles=lines[::-1], loc="outside right center", title="N on D tokens", title_fontsize=7.5)
     return figure
 
 
-def _reversed(axes: Axes) -> tuple[list, list]:
-    handles, labels = axes.get_legend_handles_labels()
-    return handles[::-1], labels[::-1]
+@dataclass(frozen=True)
+class _Valley:
+    """Mean losses by learning rate, of runs that differ in nothing else but their seed. `column` counts a cell's batches."""
+
+    corpus: str
+    N: float
+    D: float
+    batch: float
+    column: int
+    losses: pd.Series
+
+
+#: A length that is this much longer, or less, is the same one in whole batches of another size.
+SAME_D = 1.05
+
+
+def _valleys(runs: Runs) -> list[_Valley]:
+    """The valleys of a table, by corpus, N and D. Batch and corpus count where the table has them."""
+    table = runs.table
+    known = {
+        name: table[name].fillna(no) if name in table else no for name, no in (("digest", ""), ("batch_tokens", 0))
+    }
+    groups = [group for _, group in table.assign(**known).groupby(["digest", "N", "D", "batch_tokens"])]
+    groups = [group for group in groups if int(group["learning_rate"].nunique()) > 1]
+    cells: list[tuple[str, float, float]] = []
+    batches: dict[tuple[str, float, float], list[float]] = {}
+    for group in groups:
+        first = group.iloc[0]
+        cell = (str(first["digest"]), float(first["N"]), float(first["D"]))
+        if cells and cells[-1][:2] == cell[:2] and cell[2] < SAME_D * cells[-1][2]:
+            cell = cells[-1]
+        cells.append(cell)
+        batches.setdefault(cell, []).append(float(first["batch_tokens"]))
+    found, called = [], {}
+    for cell, group in zip(cells, groups):
+        digest, N, D = cell
+        batch = float(group["batch_tokens"].iloc[0])
+        column = sorted(set(batches[cell])).index(batch)
+        means = group.groupby("learning_rate")["loss"].mean()
+        found.append(_Valley(called.setdefault(digest, _corpus(group)), N, D, batch, column, means))
+    return found
+
+
+def has_valleys(runs: Runs) -> bool:
+    """Whether any runs differ in their learning rate alone."""
+    return "learning_rate" in runs.table and bool(_valleys(runs))
+
+
+def _corpus(group: pd.DataFrame) -> str:
+    """What the runs' corpus is called: its name and the first digits of its digest."""
+    told = [str(group[name].iloc[0])[:most] for name, most in (("corpus", 24), ("digest", 8)) if name in group]
+    return " ".join(each for each in told if each)
+
+
+def _draw_valley(axes: Axes, losses: pd.Series, colour: str, marker: str | None) -> None:
+    axes.plot(losses.index, losses.values, color=colour, marker=marker or "o", mec=style.ink("paper"), mew=0.4,
+              ms=4.5 if marker else 2, lw=1.6 if marker else 0.8)  # fmt: skip
+    axes.plot(losses.idxmin(), losses.min(), "*", ms=11 if marker else 6, mfc=style.ink("paper"), mec=style.ink(),
+              mew=0.8, zorder=4)  # fmt: skip
+
+
+def _valleys_title(shown: list[_Valley], rows: int, columns: int) -> str:
+    """A panel's corpus and batches, where these differ between panels."""
+    if not shown or rows == columns == 1:
+        return "Learning-rate valleys"
+    low, high = (f"{end(each.batch for each in shown):,.0f}" for end in (min, max)) if columns > 1 else ("", "")
+    batch = [f"batch {low}" if low == high else f"batch {low} to {high}"] if columns > 1 else []
+    return ", ".join([*([shown[0].corpus] if rows > 1 else []), *batch])

@@ -183,7 +183,7 @@ _LACKING: dict[str, Callable[[Study], bool]] = {
     "corner": lambda study: not _has_draws(study.fit),
     "answers": lambda study: not _has_draws(study.fit),
     "profiles": lambda study: study.fit is None or not _has_draws(study.fit) or study.fit.digest != study.runs.digest,
-    "valleys": lambda study: not _has_valleys(study.runs),
+    "valleys": lambda study: not figures.has_valleys(study.runs),
     "floor": lambda study: study.floor is None or not study.floored,
 }
 
@@ -191,11 +191,6 @@ _LACKING: dict[str, Callable[[Study], bool]] = {
 def _has_draws(fit: Fit | None) -> bool:
     """Whether there is a fit, with a bootstrap."""
     return fit is not None and fit.draws is not None
-
-
-def _has_valleys(runs: Runs) -> bool:
-    """Whether any N and D were trained at two learning rates."""
-    return "learning_rate" in runs.table and bool((runs.table.groupby(["N", "D"])["learning_rate"].nunique() > 1).any())
 
 
 def _pictures(study: Study) -> Section:
