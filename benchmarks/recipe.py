@@ -26,6 +26,9 @@ from scaling.runs import Run, record_paths, to_json, write_whole
 
 ROOT = Path(__file__).parents[1]
 
+#: A cost by size whose standard error is above this, as a share of the loss, is told by no number.
+TOLD = 0.01
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -186,11 +189,12 @@ def show(corpus: str, judged: Mapping[str, Any]) -> None:
     print("\n| N | cells | runs | a rate twice off costs |\n|---|---|---|---|")
     for row in judged["sizes"]:
         cost, error = row["cost_of_two"]
-        print(
-            f"| {row['N']:,} | {row['cells']} | {row['runs']} | {cost:.2%}"
-            + ("" if error is None else f" +- {error:.2%}")
-            + " |"
+        said = (
+            "not told: its rates are about as far from the best"
+            if error is None or error > TOLD
+            else f"{cost:.2%} +- {error:.2%}"
         )
+        print(f"| {row['N']:,} | {row['cells']} | {row['runs']} | {said} |")
     pooled, (least, most) = judged["surface"], judged["rule_over_best"]
     told = {
         name: " +- ".join(f"{value:.3g}" for value in pooled[name])
