@@ -65,6 +65,11 @@ def split(mesh: Mesh, axis: int) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
 
 
+def rows(mesh: Mesh | None, count: int) -> NamedSharding | None:
+    """How so many rows are split; None where there is one device, or where the devices do not divide them."""
+    return split(mesh, 0) if mesh and count % mesh.size == 0 else None
+
+
 def state_sharding(mesh: Mesh, leaf: Any) -> NamedSharding:
     """Where a leaf of the state lies: a large one is split along its longest axis that the devices divide (fully sharded)."""
     fitting = [axis for axis, size in enumerate(leaf.shape) if size % mesh.size == 0]
