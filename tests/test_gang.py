@@ -5,13 +5,16 @@ import socket
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from scaling.grid import Grid
 from scaling.runs import Run, record_paths
+from scaling.training import gang
 from scaling.training import sweep as sweeps
 from scaling.training.executors import Local, Slurm
 from scaling.training.gang import Gang, launched
+from scaling.training.train import devices
 
 
 @pytest.fixture(scope="module")
@@ -100,20 +103,34 @@ def _table(grid: Grid) -> dict:
         ({"JAX_NUM_PROCESSES": "4"}, True),
         ({"TPU_WORKER_HOSTNAMES": "one"}, False),
         ({"TPU_WORKER_HOSTNAMES": "one,two"}, True),
-        ({"SLURM_STEP_NUM_TASKS": "4"}, False),  # four drivers on one folder, each with cells of its own
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4"}, True),
+        ({"SLURM_STEP_NUM_TASKS": "4", "JAX_NUM_PROCESSES": "1"}, False),  # four drivers, each with cells of its own
+        ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "1"}, False),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}, False),  # a batch script runs once
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"TPU_PROCESS_ADDRESSES": "one:1,two:1"}, True),
+        ({"MEGASCALE_NUM_SLICES": "2"}, True),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "1"}, True),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, False),
     ],
 )
 def test_where_a_sweep_is_one_of_several_hosts(variables, many, monkeypatch):
-    for name in ("JAX_NUM_PROCESSES", "TPU_WORKER_HOSTNAMES", "SLURM_STEP_NUM_TASKS"):
+    for name in ("JAX_NUM_PROCESSES", "KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX", *gang.COUNTS, *gang.HOSTS):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(gang, "find_spec", lambda name: name == "kubernetes")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert launched() is many
     assert Local().slots() == 1 if many else Local(2).slots() == 2
+    begun = []
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: False)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **said: begun.append(said))
+    devices.join()
+    assert len(begun) == many
 
 
 def test_one_process_is_a_gang_of_its_own():
-    gang = Gang()
-    assert gang.any(True)
-    assert not gang.any(False)
-    assert gang.told(None) is None
+    alone = Gang()
+    assert alone.any(True)
+    assert not alone.any(False)
+    assert alone.told(None) is None

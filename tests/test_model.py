@@ -139,14 +139,27 @@ def test_grouped_queries_agree_with_the_fused_ones(rotary):
         np.testing.assert_allclose(left, right, rtol=2e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize(("dtype", "kernel"), [(jnp.bfloat16, "cudnn"), (jnp.float32, "xla")])
-def test_a_gpu_is_given_a_kernel(monkeypatch, dtype, kernel):
+@pytest.mark.parametrize(
+    ("dtype", "capability", "width", "kernel"),
+    [
+        (jnp.bfloat16, "9.0", 16, "cudnn"),
+        (jnp.float32, "9.0", 16, "xla"),
+        (jnp.bfloat16, "9.0", 256, "cudnn"),
+        (jnp.bfloat16, "10.0", 192, "cudnn"),
+        (jnp.bfloat16, "9.0", 264, "xla"),
+        (jnp.bfloat16, "8.0", 128, "cudnn"),
+        (jnp.bfloat16, "8.0", 136, "xla"),
+        (jnp.bfloat16, "7.5", 16, "xla"),
+        (jnp.bfloat16, "gfx942", 16, "xla"),  # AMD
+    ],
+)
+def test_a_gpu_is_given_a_kernel(monkeypatch, dtype, capability, width, kernel):
     """By a device that says it is one; the kernel itself runs only there."""
-    device = SimpleNamespace(compute_capability="9.0")
+    device = SimpleNamespace(compute_capability=capability)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
     monkeypatch.setattr(attention, "fused", lambda *of: of[-1])
-    assert attention.attention(jnp.zeros((24, 96), dtype), jnp.ones(2), 12, 2) == kernel
+    assert attention.attention(jnp.zeros((24, 6 * width), dtype), jnp.ones(2), 12, 2) == kernel
 
 
 def test_bf16_is_close_to_float32_in_loss_and_gradient(params):

@@ -9,7 +9,7 @@ from scaling.grid import RunSpec
 from scaling.recipe import Recipe
 from scaling.shape import Shape
 from scaling.training.executors import Local, local
-from scaling.training.train import many, train_many
+from scaling.training.train import Interrupted, many, train_many
 
 
 @pytest.fixture
@@ -46,6 +46,27 @@ def test_a_pack_that_does_not_fit_while_it_is_measured_is_halved(pack, corpus, a
     assert [(run.id, run.packed) for run in runs] == [(spec.id, 1) for spec in pack]
 
 
+def test_what_a_split_pack_has_finished_is_not_trained_again(pack, corpus, tmp_path, monkeypatch):
+    """A pack of four in two parts, stopped in the second: the first is not begun again."""
+    four = [replace(pack[0], seed=seed) for seed in range(4)]
+    monkeypatch.setattr(many.cost, "memory_bytes", lambda: 2.5 / many.MEMORY_SHARE * pack[0].shape.training_bytes(64))
+    begun, trained = [], {}
+    plain = many._train_pack
+    monkeypatch.setattr(many, "_train_pack", lambda specs, *a, **k: begun.append(len(specs)) or plain(specs, *a, **k))
+
+    def stop(_: object) -> None:
+        if trained:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train_many(four, corpus, checkpoints=tmp_path, done=lambda run: trained.update({run.id: run}), watch=stop)
+    assert begun == [2, 2]
+    runs = train_many(four, corpus, checkpoints=tmp_path, trained=trained)
+    assert begun == [2, 2, 2]
+    assert [run.id for run in runs] == [spec.id for spec in four[2:]]
+    assert train_many(four, corpus, trained={spec.id for spec in four}) == []
+
+
 def test_other_failures_of_a_pack_are_not_taken_for_memory(pack, corpus, accelerator, monkeypatch):
     def broken(*_: object) -> float:
         raise jax.errors.JaxRuntimeError("INTERNAL: the device has fallen off the bus")
@@ -69,3 +90,33 @@ def test_packs_are_estimated_by_the_memory_of_the_smallest_gpu(monkeypatch, tmp_
     monkeypatch.delenv("JAX_NUM_PROCESSES")
     monkeypatch.setattr(local, "accelerated", lambda: False)
     assert Local().pack_bytes == 0
+
+
+def gpus_of(engine: Local) -> list[str | None]:
+    """The GPUs of an engine's places."""
+    return [place.gpu for place in engine._places]
+
+
+def test_gpus_are_named_as_cuda_names_them(monkeypatch, tmp_path):
+    """By nvidia-smi's ids; else from 0, whatever number the machine has given them; none where the user hides them."""
+    monkeypatch.setattr(local, "find_spec", lambda name: name == "jax_cuda13_plugin")
+    monkeypatch.setattr(local, "DEVICES", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS"):
+        monkeypatch.delenv(name, raising=False)
+    assert gpus_of(Local()) == [None]
+    for name in ("nvidia3", "nvidia5", "nvidiactl"):
+        (tmp_path / name).touch()
+    assert gpus_of(Local()) == ["0", "1"]
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho GPU-aa\necho GPU-bb\n")
+    smi.chmod(0o755)
+    assert gpus_of(Local()) == ["GPU-aa", "GPU-bb"]
+    assert gpus_of(Local(3)) == ["GPU-aa", "GPU-bb", "GPU-aa"]
+    smi.write_text("#!/bin/sh\necho Failed to initialize NVML\nexit 9\n")
+    assert gpus_of(Local()) == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-cc")
+    assert gpus_of(Local()) == ["4", "GPU-cc"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpus_of(Local()) == [None] * len(local.usable_cores())
+    assert not local.accelerated()

@@ -18,6 +18,7 @@ from scaling.runs import Run, Runs, record_paths
 from scaling.training import sweep as sweeps
 from scaling.training.executors import Local
 from scaling.training.state import Failures
+from scaling.training.tasks import tasks_of
 from scaling.training.train import train
 
 
@@ -132,9 +133,51 @@ def test_three_failures_of_a_cell_leave_the_rest_trained_and_exit_3(grid, swept,
 def test_workers_that_cannot_start_end_the_sweep(grid, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(
-        ValueError, match="3 workers in a row ended before they had a cell, the last with exit status 1"
+        ValueError, match=r"\d workers in a row ended before they had a cell, the last with exit status 1"
     ):
         sweeps.sweep(grid, tmp_path / "runs", Local(2))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [([], "jax has no device here .* Needed one"), (["--needs", "gpu"], "jax has only a cpu here. Needed a gpu")],
+)
+def test_a_worker_without_its_device_claims_nothing(grid, tmp_path, monkeypatch, options, says):
+    """The sweep ends in one line, and no cell is to blame."""
+    if not options:
+        monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr(sys, "executable", worker_that(f"sys.argv += {json.dumps(options)}", tmp_path))
+    with pytest.raises(ValueError, match=f"3 workers in a row ended before they had a cell, .*{says}"):
+        sweeps.sweep(one_cell(grid), tmp_path / "runs", Local(1))
+    assert record_paths(tmp_path / "runs") == []
+    assert not list((tmp_path / "runs" / ".sweep").glob("failures/*"))
+
+
+def test_a_place_without_a_device_leaves_the_others_at_work(grid, swept, tmp_path, monkeypatch):
+    """All workers but the first end at once: that one trains all cells, and it is said once."""
+    script = tmp_path / "python"
+    script.write_text(f'#!/bin/sh\nmkdir {tmp_path / "taken"} || exit 1\nexec {sys.executable} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with pytest.warns(UserWarning, match="3 workers in a row .* No more are started while others train"):
+        plan = sweeps.sweep(grid, tmp_path / "runs", Local(2))
+    assert {id: run.loss for id, run in plan.records.items()} == {id: run.loss for id, run in swept.records.items()}
+
+
+def test_a_pack_that_failed_is_tried_again_when_asked(grid, tmp_path, monkeypatch):
+    """Its failures are counted under an id that depends on the device, which who asks need not know."""
+    monkeypatch.setattr(Local, "pack_bytes", 1e9)
+    folder, packing, grid = tmp_path / "runs", Local(1), one_cell(grid)
+    grid = replace(grid, curves=(replace(grid.curves[0], seeds=(0, 1)),))
+    todo = sweeps.plan(grid, folder)
+    packs = tasks_of(todo.specs, pack_bytes=1e9)
+    assert {task.kind for task in packs} == {"pack"}
+    for task in packs:
+        for number in range(3):
+            Failures(folder).add(task.id, f"bad luck {number}")
+    assert len(sweeps.carry_out(todo, packing).failed) == len(todo.specs)
+    again = sweeps.carry_out(sweeps.retry_failed(sweeps.plan(grid, folder)), packing)
+    assert {run.status for run in again.records.values()} == {"done"}
 
 
 def test_a_full_disk_ends_the_sweep_in_one_line(grid, tmp_path, monkeypatch, capsys):

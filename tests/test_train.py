@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from dataclasses import asdict, replace
 
 import jax
@@ -26,6 +27,7 @@ from scaling.training.train import (
     evaluate_windows,
     feed,
     learning_rates,
+    measure,
     programs,
     schedule,
     trackers,
@@ -429,6 +431,15 @@ def test_64_packed_have_the_losses_of_one_by_one(spec, corpus, how):
     ]
     losses = [run.loss for run in train_many(pack, corpus, how=how)]
     np.testing.assert_allclose(losses, [train(each, corpus).loss for each in pack], atol=1e-5)
+
+
+def test_speed_is_measured_from_the_end_of_the_first_step(spec, corpus, monkeypatch):
+    """A device that still computes it would be charged for it in what is timed."""
+    done, wait, clock = [], jax.block_until_ready, time.perf_counter
+    monkeypatch.setattr(jax, "block_until_ready", lambda state: done.append("waited") or wait(state))
+    monkeypatch.setattr(time, "perf_counter", lambda: done.append("clock") or clock())
+    measure(spec, corpus, seconds=0.0)
+    assert done[done.index("waited") :][:2] == ["waited", "clock"]
 
 
 def test_a_pack_goes_on_where_it_was_stopped_and_fails_alone(spec, corpus, whole, tmp_path):

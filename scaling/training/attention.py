@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -39,13 +40,19 @@ def attention(qkv_XC: jax.Array, gain_H: jax.Array, T: int, kv_heads: int, rotar
 def _kernel(qkv_XC, T, H, G) -> str | None:
     """The implementation of `jax.nn.dot_product_attention` for what is compiled here, None for `plain`.
 
-    cuDNN's takes bf16, on compute capability 8.0 on, heads of a multiple of 8 up to 128 wide, and an even T.
+    cuDNN's takes bf16, heads of a multiple of 8 up to 128 wide on compute capability 8.0 on and 256 on 9.0 on, and an even T.
     """
     if jax.default_backend() != "gpu":
         return None
-    K = qkv_XC.shape[-1] // (H + 2 * G)
-    capable = float(getattr(jax.local_devices()[0], "compute_capability", "0")) >= 8.0
-    return "cudnn" if qkv_XC.dtype == jnp.bfloat16 and capable and K % 8 == 0 and K <= 128 and T % 2 == 0 else "xla"
+    K, widest = qkv_XC.shape[-1] // (H + 2 * G), _widest_head(jax.local_devices()[0])
+    return "cudnn" if qkv_XC.dtype == jnp.bfloat16 and K % 8 == 0 and widest >= K and T % 2 == 0 else "xla"
+
+
+def _widest_head(device) -> int:
+    """The widest head that cuDNN's attention takes on a device; 0 where it has none (AMD names a capability "gfx942")."""
+    said = str(getattr(device, "compute_capability", ""))
+    capability = float(said) if re.fullmatch(r"\d+\.\d+", said) else 0.0
+    return 256 if capability >= 9.0 else 128 if capability >= 8.0 else 0
 
 
 def fused(qkv_XC: jax.Array, gain_H: jax.Array, T: int, kv_heads: int, rotary: bool, kernel: str) -> jax.Array:

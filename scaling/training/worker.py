@@ -215,7 +215,7 @@ class Worker:
         if task.kind == "trunk":
             trainer.train_branches(task.specs, self.corpus, done=done, **how)
         elif task.kind == "pack":
-            trainer.train_many(task.specs, self.corpus, done=done, **how)
+            trainer.train_many(task.specs, self.corpus, done=done, trained=recorded(self.queue.folder), **how)
         else:
             done(trainer.train(task.specs[0], self.corpus, **how))
 
@@ -225,6 +225,9 @@ class Worker:
         for spec in task.specs:
             if spec.id not in done:
                 Run.of(spec, status="failed", reason=reason).write(self.queue.folder)
+        self.failures.forget(
+            task.id
+        )  # the records say it now, and a pack's id is known to none who wants them tried again
 
 
 class _Pace:
@@ -250,6 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--gang", action="store_true", help="train each run together with the other processes of this job"
     )
+    parser.add_argument("--needs", metavar="PLATFORM", help="end where jax has no device of it, e.g. gpu")
     args = parser.parse_args(argv)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):  # schedulers warn a whole process group
@@ -259,6 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         queue = Queue.read(args.queue)
         _set_up_jax(args.core)
         gang = Gang.join() if args.gang else Gang()
+        _require_device(args.needs)
         corpus = _corpus(queue.corpus)
         sound = Worker(queue, args.name, corpus, _Stopping(stopping, queue.path), gang).run()
     except (ValueError, OSError) as error:
@@ -305,6 +310,23 @@ def _set_up_jax(core: int | None) -> None:
 
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _require_device(platform: str | None) -> None:
+    """Raise ValueError where jax has no device here, or none of the platform: no cell is to blame for that."""
+    import jax
+
+    try:
+        found = jax.devices()[0].platform
+    except Exception as error:  # whatever a plugin raises
+        raise ValueError(
+            f"jax has no device here ({_reason(error)}). Needed {platform or 'one'}; see JAX_PLATFORMS and CUDA_VISIBLE_DEVICES."
+        ) from None
+    if platform and found != platform:
+        raise ValueError(
+            f"jax has only a {found} here. Needed a {platform}: see that its driver answers and that jax's build for it is "
+            "installed, or set JAX_PLATFORMS=cpu to train without."
+        )
 
 
 def _corpus(folder: Path) -> Corpus:

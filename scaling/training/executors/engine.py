@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -94,12 +95,12 @@ class Engine(ABC):
         """See `Executor.run`. Whatever ends it, the workers are stopped cleanly, with their state kept.
 
         Waits for what other drivers hold. Raises OSError where the folder cannot be written, and ValueError where
-        workers end before they have claimed anything.
+        workers end before they have claimed anything; while others train, no more are started.
         """
         queue = Queue.write(folder, corpus, tasks, self.lease_seconds)
         claims, left = Claims(folder, lease_seconds=self.lease_seconds), unfinished(tasks, folder)
         workers: list[Started] = []
-        fruitless = 0
+        fruitless, said = 0, ""
         try:
             while left:
                 began = time.monotonic()
@@ -109,16 +110,19 @@ class Engine(ABC):
                     worker.stop(0)
                     at_work = _attribute(worker, ending, left, claims, folder)
                     fruitless = 0 if at_work or ending.status == 0 else fruitless + 1
-                    if fruitless == TRIES:
-                        raise ValueError(
-                            f"{TRIES} workers in a row ended before they had a cell, the last with {ending.why}."
-                        )
+                    if fruitless >= TRIES:
+                        said = f"{fruitless} workers in a row ended before they had a cell, the last with {ending.why}."
+                        if not workers:
+                            raise ValueError(said)
                 live = claims.live()
                 free = sum(not any(lock in live for lock in task.locks) for task in left)
                 names = {held.worker for held in live.values()}
                 coming = sum(worker.name not in names for worker in workers)
+                if said and coming < len(workers):
+                    warnings.warn(f"{said} No more are started while others train.", stacklevel=2)
+                    said = ""
                 wanted = min(free - coming, self.slots() - len(workers))
-                if wanted > 0:
+                if wanted > 0 and fruitless < TRIES:
                     workers += self.start_many(queue, wanted)
                 if order := look():
                     queue.reorder(order)

@@ -13,10 +13,11 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from scaling.training.worker import Queue
 
 #: Packages that bring jax an accelerator.
 PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm60_plugin", "jax_rocm7_plugin", "jax_plugins", "libtpu")
+
+#: Where the system shows GPUs.
+DEVICES = Path("/dev")
 
 
 @dataclass
@@ -39,10 +43,11 @@ class Local(Engine):
     devices: int | None = None
     lease_seconds: float = Engine.lease_seconds
     _workers: list[_Process] = field(default_factory=list, init=False, repr=False)
+    _starts: Counter[_Place] = field(default_factory=Counter, init=False, repr=False)
 
     def slots(self) -> int:
         """One a place."""
-        return len(self._places())
+        return len(self._places)
 
     @property
     def workers(self) -> int:
@@ -57,16 +62,16 @@ class Local(Engine):
     def start(self, queue: Queue) -> Started:
         """A process in a free place."""
         self._workers = [worker for worker in self._workers if worker.process.poll() is None]
-        places = self._places()
-        for worker in self._workers:
-            if worker.place in places:
-                places.remove(worker.place)
-        self._workers.append(_Process(places[0] if places else _Place(), queue))
+        free = Counter(self._places) - Counter(worker.place for worker in self._workers)
+        # one that was left least often, so that a place without a device is tried last
+        place = min(free, key=self._starts.__getitem__, default=_Place())
+        self._starts[place] += 1
+        self._workers.append(_Process(place, queue))
         return self._workers[-1]
 
     def measure(self, specs: Sequence[RunSpec], corpus: Path) -> dict[str, tuple[float, float]]:
         """Tokens per second and seconds of compiling of each spec, measured in one worker on a second of training."""
-        place = self._places()[0]
+        place = self._places[0]
         command = [sys.executable, "-m", "scaling.training.worker", "--measure", str(corpus)]
         command += [str(place.core)] if place.core is not None else []
         lines = "".join(json.dumps(asdict(spec)) + "\n" for spec in specs)
@@ -78,6 +83,7 @@ class Local(Engine):
             raise RuntimeError(f"the worker that measures died: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
         return {spec.id: tuple(json.loads(line)) for spec, line in zip(specs, answers)}
 
+    @cached_property
     def _places(self) -> list[_Place]:
         if launched():
             return [_Place(gang=True)]
@@ -86,7 +92,7 @@ class Local(Engine):
             if not gpus:
                 return [_Place()] * (self.devices or 1)
             count = self.devices or len(gpus)
-            return [_Place(variables={"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]}) for i in range(count)]
+            return [_Place(gpu=gpus[i % len(gpus)]) for i in range(count)]
         cores = usable_cores()
         wanted = self.devices or len(cores)
         return [_Place(core=cores[i] if wanted <= len(cores) and wanted > 1 else None) for i in range(wanted)]
@@ -94,11 +100,16 @@ class Local(Engine):
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a worker runs: a core of its own, or variables that name its device; neither leaves the choice to the system."""
+    """Where a worker runs: a core of its own, or a GPU, as CUDA names it; neither leaves the choice to the system."""
 
     core: int | None = None
-    variables: dict[str, str] = field(default_factory=dict)
+    gpu: str | None = None
     gang: bool = False
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment that names its device."""
+        return {"CUDA_VISIBLE_DEVICES": self.gpu} if self.gpu else {}
 
 
 class _Process(Started):
@@ -108,6 +119,7 @@ class _Process(Started):
         self.place, self.name = place, uuid.uuid4().hex[:12]
         command = [sys.executable, "-m", "scaling.training.worker", str(queue.path), self.name]
         command += ["--core", str(place.core)] if place.core is not None else []
+        command += ["--needs", "gpu"] if place.gpu else []
         command += ["--gang"] if place.gang else []
         self.process = subprocess.Popen(
             command,
@@ -153,8 +165,9 @@ class _Process(Started):
 
 
 def accelerated() -> bool:
-    """Whether jax has an accelerator's package here; the accelerator itself is not touched."""
-    return any(find_spec(name) for name in PLUGINS) and os.environ.get("JAX_PLATFORMS") != "cpu"
+    """Whether jax has an accelerator's package here, and may use it; the accelerator itself is not touched."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == "" and not find_spec("libtpu")
+    return any(find_spec(name) for name in PLUGINS) and os.environ.get("JAX_PLATFORMS") != "cpu" and not hidden
 
 
 def usable_cores() -> list[int]:
@@ -165,25 +178,32 @@ def usable_cores() -> list[int]:
 
 
 def _gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA names them."""
-    if named := os.environ.get("CUDA_VISIBLE_DEVICES"):
+    """The GPUs that this process may use, as CUDA names them.
+
+    Where nvidia-smi does not say, CUDA's numbers: those of /dev are the machine's, and CUDA counts what a container has from 0.
+    """
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in named.split(",") if name]
-    return sorted(
-        path.name.removeprefix("nvidia")
-        for path in Path("/dev").glob("nvidia[0-9]*")
-        if re.fullmatch(r"nvidia\d+", path.name)
-    )
+    found = [path for path in DEVICES.glob("nvidia[0-9]*") if re.fullmatch(r"nvidia\d+", path.name)]
+    if not found:
+        return []
+    ids = _asked("uuid")
+    return ids if ids and all(id.startswith("GPU-") for id in ids) else [str(number) for number in range(len(found))]
 
 
 def _gpu_bytes() -> float:
     """Memory of the smallest GPU here, in bytes, as nvidia-smi says; 0 where it says nothing, and then nothing is packed."""
     try:
-        said = subprocess.run(
-            ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-        ).stdout
-        return min(float(line) for line in said.split("\n") if line.strip()) * 2**20
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return min(map(float, _asked("memory.total"))) * 2**20
+    except ValueError:
         return 0.0
+
+
+def _asked(what: str) -> list[str]:
+    """What nvidia-smi says of each GPU; nothing where it does not answer."""
+    command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [] if done.returncode else [line.strip() for line in done.stdout.splitlines() if line.strip()]

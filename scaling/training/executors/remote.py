@@ -48,7 +48,7 @@ class Ray(Engine):
         amount = {"GPU": {"num_gpus": 1}, "CPU": {"num_cpus": 1}}.get(resource, {"resources": {resource: 1}})
         task = ray.remote(max_retries=0, **amount)(run_worker)
         name = uuid.uuid4().hex[:12]
-        return _RayTask(name, task.remote(str(queue.path), name))
+        return _RayTask(name, task.remote(str(queue.path), name, "gpu" if resource == "GPU" else None))
 
     def _resource(self) -> str:
         if self.resource:
@@ -133,7 +133,8 @@ class Slurm(Engine):
 
     def start_many(self, queue: Queue, count: int) -> list[Started]:
         """One job array of so many workers."""
-        jobs = [SlurmWork(str(queue.path), uuid.uuid4().hex[:12]) for _ in range(count)]
+        needs = "gpu" if any("gpu" in name and asked for name, asked in self.options.items()) else None
+        jobs = [SlurmWork(str(queue.path), uuid.uuid4().hex[:12], needs) for _ in range(count)]
         executor = self.executor(queue.folder)
         try:
             with executor.batch():
@@ -197,15 +198,15 @@ class _SlurmJob(Started):
 class SlurmWork:
     """One job: a worker, which at the time limit keeps its state before the job is put into the queue again."""
 
-    def __init__(self, queue: str, name: str) -> None:
-        self.queue, self.name = queue, name
+    def __init__(self, queue: str, name: str, needs: str | None = None) -> None:
+        self.queue, self.name, self.needs = queue, name, needs
         self.process: subprocess.Popen | None = None
 
     def __call__(self) -> tuple[int, str]:
         """How the worker ended."""
         import submitit
 
-        self.process = start_worker(self.queue, self.name, gang_of(submitit.JobEnvironment()))
+        self.process = start_worker(self.queue, self.name, gang_of(submitit.JobEnvironment()), self.needs)
         return ended_worker(self.process)
 
     def checkpoint(self) -> Any:
@@ -215,7 +216,7 @@ class SlurmWork:
         if self.process:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait()
-        return submitit.helpers.DelayedSubmission(SlurmWork(self.queue, self.name))
+        return submitit.helpers.DelayedSubmission(SlurmWork(self.queue, self.name, self.needs))
 
 
 def gang_of(job: Any) -> dict[str, str]:
@@ -230,16 +231,21 @@ def gang_of(job: Any) -> dict[str, str]:
     }
 
 
-def run_worker(queue: str, name: str) -> tuple[int, str]:
+def run_worker(queue: str, name: str, needs: str | None = None) -> tuple[int, str]:
     """A worker in a process of its own, which stops cleanly when this one dies; its exit status and last words."""
-    return ended_worker(start_worker(queue, name))
+    return ended_worker(start_worker(queue, name, needs=needs))
 
 
-def start_worker(queue: str, name: str, gang: Mapping[str, str] | None = None) -> subprocess.Popen:
-    """The process of a worker; of one of a gang's, where there are variables that tell it where the others are."""
+def start_worker(
+    queue: str, name: str, gang: Mapping[str, str] | None = None, needs: str | None = None
+) -> subprocess.Popen:
+    """The process of a worker; of one of a gang's, where there are variables that tell it where the others are.
+
+    `needs` is the platform that it ends without, e.g. "gpu".
+    """
     command = [sys.executable, "-m", "scaling.training.worker", queue, name]
     return subprocess.Popen(
-        command + (["--gang"] if gang else []),
+        command + (["--gang"] if gang else []) + (["--needs", needs] if needs else []),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -12,11 +12,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from scaling.training.gang import launched
+
 #: Arrays of the state with at least this many numbers are split over the devices; smaller ones are copied to each.
 SPLIT_SIZE = 2**16
-
-#: What a launcher sets where one run has several processes, and how many that says there are.
-_LAUNCHED = ("JAX_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
 
 def join() -> None:
@@ -24,10 +23,7 @@ def join() -> None:
 
     To be called before jax is used otherwise; does nothing in a process that was begun alone.
     """
-    several = any(os.environ.get(name, "1").isdigit() and int(os.environ.get(name, "1")) > 1 for name in _LAUNCHED)
-    several |= os.environ.get("TPU_WORKER_HOSTNAMES", "").count(",") > 0
-    several |= "KUBERNETES_SERVICE_HOST" in os.environ and int(os.environ.get("JOB_COMPLETION_INDEX", "-1")) >= 0
-    if several and not jax.distributed.is_initialized():
+    if launched() and not jax.distributed.is_initialized():
         number, process = os.environ.get("JAX_NUM_PROCESSES"), os.environ.get("JAX_PROCESS_ID")
         # jax reads JAX_COORDINATOR_ADDRESS itself; the two numbers it leaves to the caller.
         jax.distributed.initialize(
@@ -63,6 +59,11 @@ def whole(mesh: Mesh) -> NamedSharding:
 def split(mesh: Mesh, axis: int) -> NamedSharding:
     """Split along one axis."""
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+
+
+def rows(mesh: Mesh | None, count: int) -> NamedSharding | None:
+    """How so many rows are split; None where there is one device, or where the devices do not divide them."""
+    return split(mesh, 0) if mesh and count % mesh.size == 0 else None
 
 
 def state_sharding(mesh: Mesh, leaf: Any) -> NamedSharding:

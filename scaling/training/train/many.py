@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -37,15 +38,19 @@ def train_many(
     stopping: Callable[[], bool] = lambda: False,
     done: Callable[[Run], None] = lambda run: None,
     how: How | None = None,
+    trained: Container[str] = (),
 ) -> list[Run]:
     """Train specs of one shape, batch and number of steps at once, and return their records in order.
 
     `how` is "vmap" or "map", by default whichever is measured faster on this device kind. As many are trained at once as
     its memory holds by estimate, and half as many where that turns out too many. A run that diverges leaves the others be.
+    Of what is split so, a part whose runs all have records, by their ids in `trained`, is left out.
     Each record's `seconds` are its equal part of the pack's.
     Raises what `train` raises, and ValueError where the specs differ in what is compiled in.
     """
     specs = list(specs)
+    if all(spec.id in trained for spec in specs):
+        return []
     if len({_alike(spec) for spec in specs}) != 1:
         raise ValueError(
             f"{len(specs)} specs that differ in more than seed, learning rate, warm-up and schedule cannot be trained at once. "
@@ -54,17 +59,16 @@ def train_many(
     spec = specs[0]
     most = max(1, int(MEMORY_SHARE * cost.memory_bytes() / spec.shape.training_bytes(spec.recipe.batch_tokens)))
     options = {"checkpoints": checkpoints, "watch": watch, "stopping": stopping, "done": done, "how": how}
+    parts = functools.partial(train_many, corpus=corpus, trained=trained, **options)
     if len(specs) > most:
-        return [
-            run for at in range(0, len(specs), most) for run in train_many(specs[at : at + most], corpus, **options)
-        ]
+        return [run for at in range(0, len(specs), most) for run in parts(specs[at : at + most])]
     try:
         return _train_pack(specs, corpus, **options)
     except Exception as error:  # it may turn out while compiling, while both ways are measured, or in training
         if len(specs) == 1 or not (isinstance(error, OutOfMemory) or cost.is_out_of_memory(error)):
             raise
     half = len(specs) // 2
-    return train_many(specs[:half], corpus, **options) + train_many(specs[half:], corpus, **options)
+    return parts(specs[:half]) + parts(specs[half:])
 
 
 def faster(spec: RunSpec, corpus: Corpus, runs: int) -> How:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from scaling.recipe import Recipe
 from scaling.shape import Shape
@@ -42,7 +43,7 @@ class Programs:
     fresh: Callable[..., Any]
     advance: Callable[..., Any]
     evaluate: Callable[..., Any]
-    mesh: Any = None
+    mesh: Mesh | None = None
 
 
 def compiled_in(recipe: Recipe) -> Recipe:
@@ -63,8 +64,10 @@ def _programs(shape: Shape, recipe: Recipe, ids: Ids, runs: int, how: How) -> Pr
         optax.add_decayed_weights(recipe.weight_decay),
     )
 
+    mesh = devices.mesh_for(recipe.batch_tokens // shape.context) if runs == 1 else None
+
     def objective(params, token_BT):
-        loss_BT, log_z_X, balance = window_losses(params, token_BT, shape, recipe)
+        loss_BT, log_z_X, balance = window_losses(params, token_BT, shape, recipe, mesh)
         loss = loss_BT.mean()
         total = loss + recipe.z_loss * jnp.square(log_z_X).mean() if recipe.z_loss else loss
         return total + recipe.balance_loss * balance if shape.experts else total, loss
@@ -86,16 +89,16 @@ def _programs(shape: Shape, recipe: Recipe, ids: Ids, runs: int, how: How) -> Pr
         return {"params": params, "optimiser": optimiser.init(params)}
 
     def evaluate(params, token_BT):
-        return window_losses(params, token_BT, shape, recipe)[0].mean(-1)
+        return window_losses(params, token_BT, shape, recipe, mesh)[0].mean(-1)
 
     if runs > 1:
         many = functools.partial(_many, how=how)
         own = {"tokens": 0} if not ids.resident else {"ids": None, "starts": 0}
         advance, fresh, evaluate = many(advance, (0, own, 0, None)), many(fresh, (0,)), many(evaluate, (0, None))
-    return _compiled(shape, recipe, ids, runs, fresh, advance, evaluate)
+    return _compiled(shape, recipe, ids, runs, mesh, fresh, advance, evaluate)
 
 
-def _compiled(shape, recipe, ids, runs, fresh, advance, evaluate) -> Programs:
+def _compiled(shape, recipe, ids, runs, mesh, fresh, advance, evaluate) -> Programs:
     lead = (runs,) if runs > 1 else ()
     steps, rows = chunk_steps(shape, recipe.batch_tokens), recipe.batch_tokens // shape.context
     seeds = jax.ShapeDtypeStruct(lead, np.int32)
@@ -103,7 +106,6 @@ def _compiled(shape, recipe, ids, runs, fresh, advance, evaluate) -> Programs:
     data = abstract(ids, steps, rows, shape.context, runs)
     rates, count = jax.ShapeDtypeStruct((*lead, steps), np.float32), jax.ShapeDtypeStruct((), np.int32)
     windows = jax.ShapeDtypeStruct((max(1, EVAL_BATCH_TOKENS // shape.context), shape.context + 1), ids.dtype)
-    mesh = devices.mesh_for(rows) if runs == 1 else None
     placed: dict[str, dict[str, Any]] = {"advance": {}, "fresh": {}, "evaluate": {}}
     if mesh:
         everywhere = devices.whole(mesh)
@@ -114,7 +116,7 @@ def _compiled(shape, recipe, ids, runs, fresh, advance, evaluate) -> Programs:
             "out_shardings": (where, everywhere),
         }
         placed["fresh"] = {"in_shardings": everywhere, "out_shardings": where}
-        shared = devices.split(mesh, 0) if windows.shape[0] % mesh.size == 0 else everywhere
+        shared = devices.rows(mesh, windows.shape[0]) or everywhere
         placed["evaluate"] = {"in_shardings": (where["params"], shared), "out_shardings": everywhere}
     light = _LIGHT if jax.default_backend() == "cpu" else None
     compiled_advance = (
@@ -134,11 +136,14 @@ def _compiled(shape, recipe, ids, runs, fresh, advance, evaluate) -> Programs:
     )
 
 
-def window_losses(params: model.Params, token_BT: jax.Array, shape: Shape, recipe: Recipe) -> tuple[Any, Any, Any]:
+def window_losses(
+    params: model.Params, token_BT: jax.Array, shape: Shape, recipe: Recipe, mesh: Mesh | None = None
+) -> tuple[Any, Any, Any]:
     """Loss of every token, nats, [B, T], the log-normalisers of its logits, [X], and the balance of the experts."""
     token_BT = token_BT.astype(jnp.int32)
     cast = jax.tree.map(lambda leaf: leaf.astype(recipe.precision), params)
-    loss_X, log_z_X, balance = model.losses(cast, token_BT[:, :-1], token_BT[:, 1:], shape, recipe.remat)
+    rows = devices.rows(mesh, len(token_BT))
+    loss_X, log_z_X, balance = model.losses(cast, token_BT[:, :-1], token_BT[:, 1:], shape, recipe.remat, rows)
     return loss_X.reshape(-1, shape.context), log_z_X, balance
 
 

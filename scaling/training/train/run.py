@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from scaling.grid import RunSpec
@@ -62,6 +63,7 @@ def measure(spec: RunSpec, corpus: Corpus, *, seconds: float = 1.0) -> tuple[flo
     data = Feed(corpus, [spec], ids, programs.mesh)(0, length, length)
     rates = np.zeros(length, np.float32)
     state, _ = programs.advance(programs.fresh([0]), data, rates, 1)
+    jax.block_until_ready(state)
     begin, done = time.perf_counter(), 0
     while done == 0 or time.perf_counter() - begin < seconds:
         state, losses = programs.advance(state, data, rates, length)
