@@ -17,7 +17,7 @@ from scaling.grid import Grid
 from scaling.runs import Run, Runs, record_paths
 from scaling.training import sweep as sweeps
 from scaling.training.executors import Local
-from scaling.training.state import Failures
+from scaling.training.state import STATE, Failures
 from scaling.training.tasks import tasks_of
 from scaling.training.train import train
 
@@ -64,6 +64,19 @@ def test_every_cell_has_its_record(grid, swept):
 def test_worker_processes_give_the_losses_of_this_process(swept, corpus):
     for spec in swept.specs:
         assert swept.records[spec.id].loss == pytest.approx(train(spec, corpus).loss, abs=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "wsd"])
+def test_last_states_are_kept_when_asked_for_and_give_the_losses_again(schedule, grid, corpus, tmp_path):
+    recipe = {**grid.recipe, "schedule": schedule}
+    (tmp_path / "grid.toml").write_text(replace(grid, recipe=recipe).toml())
+    assert main(["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "runs"), "--keep-checkpoints"]) == 0
+    plan = sweeps.plan(Grid.read(tmp_path / "runs"), tmp_path / "runs")
+    for spec in plan.specs:
+        steps = []
+        again = train(spec, corpus, checkpoints=tmp_path / "runs" / STATE / "checkpoints", watch=steps.append)
+        assert again.loss == pytest.approx(plan.records[spec.id].loss, abs=1e-6)
+        assert steps == []
 
 
 def test_only_what_is_missing_is_trained(grid, swept, corpus, tmp_path):

@@ -83,6 +83,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--retry-failed", action="store_true", help="train the cells that failed again")
     parser.add_argument(
+        "--keep-checkpoints",
+        action="store_true",
+        help="from now on, keep the last state of each run (orbax, .sweep/checkpoints)",
+    )
+    parser.add_argument(
         "--track",
         nargs="+",
         metavar="NAME",
@@ -122,6 +127,11 @@ def run(args: argparse.Namespace) -> int | None:
         from scaling.training.train import choose_trackers
 
         choose_trackers(args.track, out / STATE)
+    if args.keep_checkpoints:
+        from scaling.runs import write_whole
+        from scaling.training.state import KEEP, STATE
+
+        write_whole(out / STATE / KEEP, "")
     again = f"`scaling sweep {args.grid} --out {out}`"
     try:
         with sweep_display() as show, _sigterm_as_ctrl_c():

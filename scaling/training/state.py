@@ -28,6 +28,9 @@ from scaling.runs import record_names
 #: Folder inside a folder of runs for what is not a result: checkpoints, claims, failures.
 STATE = ".sweep"
 
+#: A file there: the last checkpoint of each run is kept in STATE/checkpoints when the run is done.
+KEEP = "keep-checkpoints"
+
 #: A claim that has not changed for this long, on the clock of whoever watches it, has expired.
 LEASE_SECONDS = 60.0
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from scaling.grid import RunSpec
 from scaling.runs import Run, cache_folder, write_whole
 from scaling.training.gang import Gang
-from scaling.training.state import LEASE_SECONDS, STATE, TRIES, Claim, Claims, Failures, Lost, process, recorded
+from scaling.training.state import KEEP, LEASE_SECONDS, STATE, TRIES, Claim, Claims, Failures, Lost, process, recorded
 from scaling.training.tasks import Task, unfinished
 
 if TYPE_CHECKING:
@@ -211,7 +211,8 @@ class Worker:
         from scaling.training import train as trainer
 
         checkpoints = self.queue.folder / STATE / "checkpoints"
-        how = {"checkpoints": checkpoints, "watch": watch, "stopping": self.stopping}
+        keep = (self.queue.folder / STATE / KEEP).exists()
+        how = {"checkpoints": checkpoints, "watch": watch, "stopping": self.stopping, "keep": keep}
         if task.kind == "trunk":
             trainer.train_branches(task.specs, self.corpus, done=done, **how)
         elif task.kind == "pack":
@@ -225,9 +226,7 @@ class Worker:
         for spec in task.specs:
             if spec.id not in done:
                 Run.of(spec, status="failed", reason=reason).write(self.queue.folder)
-        self.failures.forget(
-            task.id
-        )  # the records say it now, and a pack's id is known to none who wants them tried again
+        self.failures.forget(task.id)  # the records say it now; none who wants them tried again knows a pack's id
 
 
 class _Pace:

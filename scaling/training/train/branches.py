@@ -28,12 +28,14 @@ def train_branches(
     watch: Watch | None = None,
     stopping: Callable[[], bool] = lambda: False,
     done: Callable[[Run], None] = lambda run: None,
+    keep: bool = False,
 ) -> list[Run]:
     """Train wsd specs that differ in `tokens` alone, and return their records, shortest first; `done` is given each at once.
 
     The trunk's state is kept as that of a run is; it never gets ahead of a branch that `done` has not seen, so that a kill
-    at any moment loses no more than a run's does. A record's `flops_spent` and `seconds` are those of its own decay and of the
-    trunk's stretch since the sibling before. A trunk that diverges leaves failed records for all branches after.
+    at any moment loses no more than a run's does. The last states of the branches are kept where asked to `keep` them. A
+    record's `flops_spent` and `seconds` are those of its own decay and of the trunk's stretch since the sibling before. A trunk
+    that diverges leaves failed records for all branches after.
     Raises what `train` raises, and ValueError where the specs have no trunk in common.
     """
     specs = sorted(specs, key=lambda spec: spec.tokens)
@@ -56,17 +58,18 @@ def train_branches(
                 _counted(trunk)
             break
         own = checkpoints / spec.id if checkpoints else None
-        records.append(_decayed(trunk, spec, own))
+        records.append(_decayed(trunk, spec, own, keep))
         done(records[-1])
         _counted(trunk)
         if checkpoint.last_step(kept) == trunk.step:  # kept while it decayed: say what is counted now
             trunk.keep()
-        checkpoint.drop(own)
+        if not keep:
+            checkpoint.drop(own)
     checkpoint.drop(kept)
     return records
 
 
-def _decayed(trunk: Course, spec: RunSpec, kept: Path | None) -> Run:
+def _decayed(trunk: Course, spec: RunSpec, kept: Path | None, keep: bool) -> Run:
     """The record of the run that decays from where the trunk is."""
 
     def pause(_: Course) -> None:  # a branch is never kept without the trunk that the next one needs
@@ -77,6 +80,8 @@ def _decayed(trunk: Course, spec: RunSpec, kept: Path | None) -> Run:
     branch.pause = pause
     with suppress(Diverged):
         branch.advance(spec.steps)
+        if keep:
+            branch.keep()
     return branch.records(branch.step - trunk.counted)[0]
 
 

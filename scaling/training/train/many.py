@@ -37,6 +37,7 @@ def train_many(
     watch: Watch | None = None,
     stopping: Callable[[], bool] = lambda: False,
     done: Callable[[Run], None] = lambda run: None,
+    keep: bool = False,
     how: How | None = None,
     trained: Container[str] = (),
 ) -> list[Run]:
@@ -45,7 +46,7 @@ def train_many(
     `how` is "vmap" or "map", by default whichever is measured faster on this device kind. As many are trained at once as
     its memory holds by estimate, and half as many where that turns out too many. A run that diverges leaves the others be.
     Of what is split so, a part whose runs all have records, by their ids in `trained`, is left out.
-    Each record's `seconds` are its equal part of the pack's.
+    Each record's `seconds` are its equal part of the pack's. The last state of all is kept where asked to `keep` it.
     Raises what `train` raises, and ValueError where the specs differ in what is compiled in.
     """
     specs = list(specs)
@@ -58,7 +59,7 @@ def train_many(
         )
     spec = specs[0]
     most = max(1, int(MEMORY_SHARE * cost.memory_bytes() / spec.shape.training_bytes(spec.recipe.batch_tokens)))
-    options = {"checkpoints": checkpoints, "watch": watch, "stopping": stopping, "done": done, "how": how}
+    options = {"checkpoints": checkpoints, "watch": watch, "stopping": stopping, "done": done, "how": how, "keep": keep}
     parts = functools.partial(train_many, corpus=corpus, trained=trained, **options)
     if len(specs) > most:
         return [run for at in range(0, len(specs), most) for run in parts(specs[at : at + most])]
@@ -87,7 +88,7 @@ def faster(spec: RunSpec, corpus: Corpus, runs: int) -> How:
     return min(seconds, key=seconds.get)
 
 
-def _train_pack(specs, corpus, *, checkpoints, watch, stopping, done, how) -> list[Run]:
+def _train_pack(specs, corpus, *, checkpoints, watch, stopping, done, keep, how) -> list[Run]:
     pack = hashlib.sha256(" ".join(spec.id for spec in specs).encode()).hexdigest()[:16]
     kept = checkpoints / pack if checkpoints else None
     if len(specs) > 1:
@@ -100,7 +101,10 @@ def _train_pack(specs, corpus, *, checkpoints, watch, stopping, done, how) -> li
     runs = course.records()
     for run in runs:
         done(run)
-    checkpoint.drop(kept)
+    if keep:
+        course.keep()
+    else:
+        checkpoint.drop(kept)
     return runs
 
 
