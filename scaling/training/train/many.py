@@ -25,9 +25,6 @@ from scaling.training.train.feed import Feed, ids_of
 from scaling.training.train.programs import How, compiled_in
 from scaling.training.train.schedule import chunk_steps
 
-#: Share of a device's memory that a pack may take by estimate.
-MEMORY_SHARE = 0.8
-
 
 def train_many(
     specs: Sequence[RunSpec],
@@ -58,7 +55,7 @@ def train_many(
             "Group them by shape, batch, tokens and the rest of their recipe."
         )
     spec = specs[0]
-    most = max(1, int(MEMORY_SHARE * cost.memory_bytes() / spec.shape.training_bytes(spec.recipe.batch_tokens)))
+    most = max(1, int(cost.MEMORY_SHARE * cost.memory_bytes() / spec.shape.training_bytes(spec.recipe.batch_tokens)))
     options = {"checkpoints": checkpoints, "watch": watch, "stopping": stopping, "done": done, "how": how, "keep": keep}
     parts = functools.partial(train_many, corpus=corpus, trained=trained, **options)
     if len(specs) > most:
