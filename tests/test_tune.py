@@ -1,5 +1,6 @@
 """The valleys of learning rates, and the rule that follows from them."""
 
+import math
 import tomllib
 from dataclasses import replace
 
@@ -254,3 +255,11 @@ def test_a_real_search_lengthens_its_ladders(corpus, tmp_path):
     assert again == tuned
     assert len(here.trained) == len(set(here.trained)) == sum(len(each.rates) for each in tuned.valleys)
     assert Grid.of(tomllib.loads(tuned.tuned_grid.toml())).rule == tuned.rule
+
+
+def test_a_ladder_goes_on_where_its_best_is_last_and_downwards_where_rates_diverged():
+    assert tune._next_rung({-1: 2.0, 0: 1.9, 1: 2.0}) is None
+    assert tune._next_rung({-1: 2.0, 0: 1.9, 1: 1.8}) == 2
+    assert tune._next_rung({-1: 1.8, 0: 1.9, 1: 2.0}) == -2
+    assert tune._next_rung({-1: 2.0, 0: 1.9, 1: math.inf}) == -2
+    assert tune._next_rung({-1: math.inf, 0: math.inf, 1: math.inf}) == -2

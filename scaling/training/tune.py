@@ -317,10 +317,13 @@ def _mean_loss(runs: Sequence[Run]) -> float:
 
 
 def _next_rung(losses: dict[int, float]) -> int | None:
-    """The rate to try next, in steps of the ladder, where the best so far is the last one of it; None where it is inside."""
+    """The rate to try next, in steps of the ladder, where the best so far is the last one of it; None where it is inside.
+
+    Where fewer than three ended with a loss it is a lower one: rates that are too high diverge.
+    """
     best = min(losses, key=lambda step: losses[step])
-    if best == min(losses):
-        return best - 1
+    if best == min(losses) or sum(map(math.isfinite, losses.values())) < 3:
+        return min(losses) - 1
     return best + 1 if best == max(losses) else None
 
 

@@ -34,8 +34,8 @@ CURVE_POINTS = 48
 CHECKPOINT_SECONDS = 60.0
 
 #: A run has a spike where its mean loss over so many steps (an eighth of a short run) rises this far, in nats, above the
-#: lowest such mean before, or where one step's loss is so far above that of guessing.
-SPIKE_STEPS, SPIKE_NATS, SPIKE_MOST = 64, 1.0, 5.0
+#: lowest such mean before. The highest tenth of the steps is left out: a batch of one strange window is no spike.
+SPIKE_STEPS, SPIKE_NATS, SPIKE_LEFT_OUT = 64, 1.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -121,17 +121,14 @@ class Course:
     def fault(self, run: int) -> str | None:
         """Why a run has diverged so far; None where it has not."""
         spec, losses = self.specs[run], self.losses[run]
-        of, most = f"of {spec.steps}, the last good one", math.log(spec.shape.vocab) + SPIKE_MOST
-        wild = ~(losses <= most)
-        if wild.any():
-            good = int(np.argmax(wild))
-            what = f"is {losses[good]:.3g}, far over guessing," if np.isfinite(losses[good]) else "is not a number"
-            return f"the loss {what} after step {good} {of}"
+        of = f"of {spec.steps}, the last good one"
+        if not np.isfinite(losses).all():
+            return f"the loss is not a number after step {int(np.argmin(np.isfinite(losses)))} {of}"
         block = min(SPIKE_STEPS, max(8, spec.steps // 8))
         ends = np.unique([*range(block, len(losses) + 1, block), len(losses)])
         ends = ends[ends >= block]
-        total = np.concatenate([[0.0], np.cumsum(losses, dtype=np.float64)])
-        means = (total[ends] - total[ends - block]) / block
+        of_block = np.sort(losses[ends[:, None] - np.arange(1, block + 1)], axis=1)
+        means = of_block[:, : block - math.ceil(SPIKE_LEFT_OUT * block)].mean(1, dtype=np.float64)
         risen = np.flatnonzero(means[1:] > np.minimum.accumulate(means)[:-1] + SPIKE_NATS)
         if len(risen):
             at = int(risen[0])
