@@ -1,5 +1,6 @@
 """Every command and snippet of the README, run in a folder that holds what the README's reader has."""
 
+import os
 import re
 import shlex
 import shutil
@@ -64,6 +65,7 @@ def test_installing_by_hand(tool, tmp_path):
         subprocess.run([sys.executable, "-m", "venv", tmp_path / "tool"], check=True)
         subprocess.run([tmp_path / "tool/bin/pip", "install", "--quiet", "uv"], check=True)
         line = line.replace("uv ", f"{tmp_path}/tool/bin/uv ")
-    subprocess.run(line.replace("python3", sys.executable, 1), shell=True, check=True, cwd=tmp_path)
+    clean = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}  # uv would install into that
+    subprocess.run(line.replace("python3", sys.executable, 1), shell=True, check=True, cwd=tmp_path, env=clean)
     shown = subprocess.run([tmp_path / ".venv/bin/scaling", "--version"], check=True, capture_output=True, text=True)
     assert shown.stdout.startswith("scaling ")
