@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-from scaling.shape import Shape
+from scaling.shape import Shape, is_number
 
 SCHEDULES = ("linear", "cosine", "constant", "wsd")
 COOLDOWNS = ("1-sqrt", "linear")
@@ -47,7 +47,7 @@ class Recipe:
                    "decay_share", "balance_loss")  # fmt: skip
         for name in numbers:
             value = getattr(self, name)
-            _require(_is_number(value) and math.isfinite(value), name, value, "a number")
+            _require(is_number(value) and math.isfinite(value), name, value, "a number")
         for name in ("batch_tokens", "warmup_tokens"):
             _require(getattr(self, name) == int(getattr(self, name)), name, getattr(self, name), "a whole number")
         for name in ("learning_rate", "batch_tokens", "clip"):
@@ -61,10 +61,6 @@ class Recipe:
         _require(self.cooldown in COOLDOWNS, "cooldown", self.cooldown, f"one of {', '.join(COOLDOWNS)}")
         _require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {', '.join(SCHEDULES)}")
         _require(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _require(holds: bool, name: str, found: object, needed: str, table: str = "recipe") -> None:
@@ -111,7 +107,7 @@ class Rule:
                 needed = f"one of {', '.join(COUNTS)}"
                 _require(value in COUNTS, each.name, value, needed, "rule")
             else:
-                _require(_is_number(value) and not math.isnan(value), each.name, value, "a number", "rule")
+                _require(is_number(value) and not math.isnan(value), each.name, value, "a number", "rule")
         for name in ("rate", "batch", "rate_most"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number", "rule")
         for name in ("warmup_most", "weight_decay"):
@@ -126,7 +122,7 @@ class Rule:
             batch = _batch_tokens(shape, self.batch * N**self.batch_N * tokens**self.batch_D)
         else:
             _require(
-                _is_number(batch_tokens) and 0 < batch_tokens < math.inf,
+                is_number(batch_tokens) and 0 < batch_tokens < math.inf,
                 "batch_tokens",
                 batch_tokens,
                 "a positive number",

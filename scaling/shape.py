@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
+
+#: Share of a device's memory that runs may take by the estimate of `Shape.training_bytes`.
+MEMORY_SHARE = 0.8
 
 #: The deepest and the widest shape that `Shape.near` looks at; GPT-3 has 96 layers of width 12,288.
 MAX_DEPTH, MAX_WIDTH = 128, 16_384
@@ -31,7 +34,7 @@ class Aspect:
     def __post_init__(self) -> None:
         for name, most in (("width", MAX_WIDTH), ("power", 4)):
             value = getattr(self, name)
-            if not _is_number(value) or not 0 <= value <= most or (name == "width" and value == 0):
+            if not is_number(value) or not 0 <= value <= most or (name == "width" and value == 0):
                 least = "a positive number up to" if name == "width" else "a number from 0 to"
                 raise ValueError(f"aspect.{name} = {value!r}: needed {least} {most}.")
 
@@ -70,7 +73,7 @@ class Shape:
     def __post_init__(self) -> None:
         for name in ("depth", "width", "heads", "vocab", "context"):
             _require_whole(name, getattr(self, name), 1)
-        if not _is_number(self.mlp_ratio) or not 0.5 <= self.mlp_ratio * self.width < math.inf:
+        if not is_number(self.mlp_ratio) or not 0.5 <= self.mlp_ratio * self.width < math.inf:
             raise ValueError(f"mlp_ratio = {self.mlp_ratio!r}: a shape needs a positive number, such as 4 or 2.6667.")
         if self.mlp_ratio == int(self.mlp_ratio):
             object.__setattr__(self, "mlp_ratio", int(self.mlp_ratio))  # 4.0 is 4, and has its id
@@ -291,8 +294,9 @@ def _heads_of(width: int, head_width: int) -> int:
     return width // head_width
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether this is a number, and not true or false; it may be infinite."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _require_whole(name: str, value: object, least: int) -> None:

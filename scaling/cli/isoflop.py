@@ -176,13 +176,11 @@ def _print_vertices(found: Frontier) -> None:
 
 def _warn_of_noise(found: Frontier, runs: Runs) -> None:
     """Say which valleys are shallow beside their error over the held-out tokens, and how many tokens would do."""
-    import numpy as np
-
     noisy = [vertex for vertex in found.kept if vertex.more_tokens > 1]
     if not noisy:
         return
     worst = max(noisy, key=lambda vertex: vertex.more_tokens)
-    tokens = math.ceil(float(np.max(runs.table["eval_tokens"])) * worst.more_tokens)
+    tokens = math.ceil(runs.table["eval_tokens"].to_numpy().max() * worst.more_tokens)
     print(
         f"scaling: warning: at {len(noisy)} of {len(found.kept)} budgets the held-out tokens leave the valley's depth uncertain "
         f"by over a tenth; at {worst.C:.2g} FLOPs {worst.depth:.2g} +- {worst.depth_se:.2g}. "

@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int | None:
     """Plan, train, and print the table of runs."""
     from scaling.grid import Grid
     from scaling.training import sweep as sweeps
-    from scaling.training.state import recorded
+    from scaling.training.state import KEEP, STATE, recorded
     from scaling.workflows import design_warning
 
     for flag in ("devices", "max_hours", "max_flops"):
@@ -123,13 +123,11 @@ def run(args: argparse.Namespace) -> int | None:
     if args.dry_run:
         return _dry_run(todo, args)
     if args.track is not None:
-        from scaling.training.state import STATE
         from scaling.training.train import choose_trackers
 
         choose_trackers(args.track, out / STATE)
     if args.keep_checkpoints:
         from scaling.runs import write_whole
-        from scaling.training.state import KEEP, STATE
 
         write_whole(out / STATE / KEEP, "")
     again = f"`scaling sweep {args.grid} --out {out}`"

@@ -76,14 +76,12 @@ class Grid:
         all runs of one shape have one recipe, so that they share a trunk: batch and rate are those of the longest, the
         warm-up that of the shortest. Raises ValueError for a length below one batch.
         """
-        blocks = [Cells(curve.shapes, "budgets", (curve.budget,), curve.seeds) for curve in self.curves]
-        blocks += self.cells
         lengths: dict[tuple[Shape, str], list[float]] = {}
-        for cells in blocks:
+        for cells in self.blocks:
             for shape in cells.shapes:
                 lengths.setdefault((shape, str(cells.recipe)), []).extend(cells.tokens(shape))
         specs = []
-        for cells in blocks:
+        for cells in self.blocks:
             fixed = {**self.recipe, **cells.recipe}
             for shape in cells.shapes:
                 shared = lengths[shape, str(cells.recipe)] if fixed.get("schedule") == "wsd" else None
@@ -93,6 +91,12 @@ class Grid:
                         one = RunSpec(shape, recipe, self.corpus, digest, tokens, eval_tokens=self.eval_tokens)
                         specs += [replace(one, seed=seed) for seed in cells.seeds]
         return tuple(dict.fromkeys(specs))
+
+    @property
+    def blocks(self) -> tuple[Cells, ...]:
+        """All cells, those of the isoFLOP curves first."""
+        curves = (Cells(curve.shapes, "budgets", (curve.budget,), curve.seeds) for curve in self.curves)
+        return (*curves, *self.cells)
 
     @property
     def first_rule(self) -> Rule:

@@ -11,7 +11,7 @@ from typing import Any
 from scaling.grid.cells import LENGTHS, Cells, IsoFlop
 from scaling.grid.spec import EVAL_TOKENS
 from scaling.recipe import RULES, Recipe, Rule
-from scaling.shape import Aspect, Shape
+from scaling.shape import Aspect, Shape, is_number
 
 #: Key of a grid.toml -> what it says.
 KEYS = {
@@ -233,7 +233,7 @@ def _heldout(table: object) -> dict[str, str]:
 
 
 def _positive(value: object, key: str) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
+    if not is_number(value) or not math.isfinite(value) or value <= 0:
         raise ValueError(f"{key} = {value!r}: needed a positive number.")
     return float(value)
 

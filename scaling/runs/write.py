@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, the JSON that goes into them, and where what can be made again is kept."""
+"""Files that are written whole or not at all, the JSON in them, and where what can be made again is kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+
+def read_object(path: Path, key: str, *, lacks: str, remedy: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises ValueError that names the file and the remedy where it is damaged or lacks the key."""
+    try:
+        found = json.loads(path.read_bytes())
+        if not isinstance(found, dict) or key not in found:
+            raise ValueError(lacks)
+        return found
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}). {remedy}") from None
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

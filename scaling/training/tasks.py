@@ -10,10 +10,8 @@ from functools import cached_property
 from typing import Literal
 
 from scaling.grid import RunSpec
+from scaling.shape import MEMORY_SHARE
 from scaling.training.state import recorded
-
-#: Share of a device's memory that a pack may be estimated to take.
-PACK_SHARE = 0.8
 
 Kind = Literal["run", "trunk", "pack"]
 
@@ -96,7 +94,7 @@ def tasks_of(specs: Sequence[RunSpec], *, pack_bytes: float = 0.0) -> tuple[Task
     tasks += [Task("trunk", tuple(sorted(branches, key=lambda spec: spec.tokens))) for branches in trunks.values()]
     for like, group in alike.items():
         one = like.shape.training_bytes(like.recipe.batch_tokens)
-        most = max(1, int(PACK_SHARE * pack_bytes / one))
+        most = max(1, int(MEMORY_SHARE * pack_bytes / one))
         for first in range(0, len(group), most):
             pack = tuple(group[first : first + most])
             tasks.append(Task("pack" if len(pack) > 1 else "run", pack))

@@ -260,7 +260,7 @@ def tune(
         )
     _require_free(grid, batches)
     corpus = Corpus.of(grid.corpus, **grid.data)
-    seeds = _seeds(grid)
+    seeds = grid.blocks[0].seeds
     ladders = {
         (cell, batch): list(range(-(rates // 2), rates - rates // 2))
         for cell in search_cells(grid, corpus.digest)
@@ -334,8 +334,7 @@ def search_cells(grid: Grid, digest: str) -> tuple[RunSpec, ...]:
     two lengths have fewer than three sizes and the grid has more, each of its sizes takes its own two shortest lengths.
     """
     there: dict[tuple[str, float], dict[Shape, Mapping[str, Any]]] = {}
-    blocks = [Cells(curve.shapes, "budgets", (curve.budget,), curve.seeds) for curve in grid.curves]
-    for cells in [*blocks, *grid.cells]:
+    for cells in grid.blocks:
         for length in cells.lengths:
             for shape in cells.shapes:
                 there.setdefault((cells.by, length), {}).setdefault(shape, cells.recipe)
@@ -345,13 +344,9 @@ def search_cells(grid: Grid, digest: str) -> tuple[RunSpec, ...]:
     if len({shape for _, shape in wanted}) < min(3, len(sizes)):
         of_size = {shape: [length for length in lengths if shape in there[length]][:2] for shape in _three(sizes)}
         wanted = [(length, shape) for shape, own in of_size.items() for length in own]
-    first = _seeds(grid)[:1]
+    first = grid.blocks[0].seeds[:1]
     found = tuple(Cells((shape,), by, (length,), first, there[by, length][shape]) for (by, length), shape in wanted)
     return replace(grid, curves=(), cells=found, axes={}).specs(digest)
-
-
-def _seeds(grid: Grid) -> tuple[int, ...]:
-    return (grid.curves or grid.cells)[0].seeds
 
 
 def _three(shapes: Iterable[Shape]) -> list[Shape]:

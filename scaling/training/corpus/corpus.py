@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling.runs import cache_folder
+from scaling.runs import cache_folder, read_object
 
 #: Layout of a cached corpus; a new number builds all of them again.
 LAYOUT = 3
@@ -174,11 +173,5 @@ def is_cached(digest: str) -> bool:
 
 def manifest_in(folder: Path) -> dict[str, Any]:
     """The manifest of the cached corpus in a folder. Raises ValueError where it is damaged."""
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_bytes())
-        if not isinstance(manifest, dict) or "kind" not in manifest:
-            raise ValueError("it does not say which kind of corpus it is")
-        return manifest
-    except ValueError as error:
-        raise ValueError(f"{path}: damaged ({error}). Delete {folder}; it is built again.") from None
+    lacks, remedy = "it does not say which kind of corpus it is", f"Delete {folder}; it is built again."
+    return read_object(folder / "manifest.json", "kind", lacks=lacks, remedy=remedy)

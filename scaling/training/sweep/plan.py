@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaling.grid import EVAL_TOKENS, Grid, RunSpec
 from scaling.recipe import FEW_STEPS
-from scaling.runs import Run, record_paths
+from scaling.runs import Run, read_object, record_paths
 from scaling.training.sweep import sharing
 from scaling.training.sweep.checks import require_enough_text, require_no_twins, require_same, require_same_heldouts
 from scaling.training.sweep.choice import chosen
@@ -185,10 +184,5 @@ def _begun(folder: Path) -> dict[str, Any]:
     begun = folder / "corpus.json"
     if not begun.exists():
         return {}
-    try:
-        said = json.loads(begun.read_text())
-        if not isinstance(said, dict) or "digest" not in said:
-            raise ValueError("no digest")
-        return said
-    except ValueError as error:
-        raise ValueError(f"{begun}: damaged ({error}). It names the corpus of the runs; restore it.") from None
+    remedy = "It names the corpus of the runs; restore it."
+    return read_object(begun, "digest", lacks="no digest", remedy=remedy)

@@ -19,6 +19,7 @@ import jax
 
 from scaling.grid import RunSpec
 from scaling.hardware import Accelerator
+from scaling.shape import MEMORY_SHARE
 from scaling.training.train.errors import OutOfMemory
 
 #: Power of a processor core under load, watts: Intel Xeon Platinum 8480+, 350 W of design power over 56 cores (ark.intel.com,
@@ -27,9 +28,6 @@ WATTS_PER_CORE = 6.25
 
 #: Average power in training over the board's limit, where a chip's own share is not known: that of an H100 (accelerators.csv).
 POWER_SHARE = 0.75
-
-#: Share of a device's memory that runs may take by estimate.
-MEMORY_SHARE = 0.8
 
 #: Where Linux tells the energy of a processor's package.
 RAPL = Path("/sys/class/powercap")
@@ -53,14 +51,14 @@ class Meter:
             (_nvml_counters, "measured: NVML"),
             (_rapl_counters, "measured: RAPL, by share of the cores"),
         )
-        self.read, self.how = next(((read, how) for read, how in kinds if read()), (lambda: None, ""))
-        self.last = self.read()
+        told = ((read, how, now) for read, how in kinds if (now := read()))
+        self.read, self.how, self.last = next(told, (lambda: None, "", []))
         self.joules: float | None = 0.0 if self.last else None
 
     def sample(self) -> float | None:
         """Joules since the beginning; None where no counter tells them, or one was lost on the way."""
         now = self.read()
-        if self.joules is None or not self.last or not now:
+        if self.joules is None or not now:
             self.joules = None
             return None
         for (was, _), (value, most) in zip(self.last, now):

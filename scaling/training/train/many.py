@@ -16,6 +16,7 @@ import numpy as np
 
 from scaling.grid import RunSpec
 from scaling.runs import Run, cache_folder, to_json, write_whole
+from scaling.shape import MEMORY_SHARE
 from scaling.training.corpus import Corpus
 from scaling.training.train import checkpoint, cost
 from scaling.training.train import programs as compiled
@@ -55,7 +56,7 @@ def train_many(
             "Group them by shape, batch, tokens and the rest of their recipe."
         )
     spec = specs[0]
-    most = max(1, int(cost.MEMORY_SHARE * cost.memory_bytes() / spec.shape.training_bytes(spec.recipe.batch_tokens)))
+    most = max(1, int(MEMORY_SHARE * cost.memory_bytes() / spec.shape.training_bytes(spec.recipe.batch_tokens)))
     options = {"checkpoints": checkpoints, "watch": watch, "stopping": stopping, "done": done, "how": how, "keep": keep}
     parts = functools.partial(train_many, corpus=corpus, trained=trained, **options)
     if len(specs) > most:
