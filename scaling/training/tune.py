@@ -112,7 +112,8 @@ def fitted_rule(found: Sequence[Valley], start: Rule) -> Rule:
     """The rule through the floors of the valleys, in powers of N and D as far as these vary apart.
 
     Rates are brought to one batch by the square root, and no rate is above the highest floor. Where several batches were
-    searched, the batch is in powers of D and N through the best ones, with the start's exponents where the cells cannot tell.
+    searched, the batch is in powers of D and N through the best ones, with the start's exponents where the cells cannot tell, and
+    the start's bound by steps is gone.
     Raises ValueError where no floor is inside its ladder.
     """
     inside = _inside(found)
@@ -137,7 +138,13 @@ def fitted_rule(found: Sequence[Valley], start: Rule) -> Rule:
         fallback = {"D": start.batch_D, "N": start.batch_N}
         batch = np.array([_best_batch(each, found) for each in inside])
         scale, powers = _powers(batch, {"D": x["D"], "N": x["N"]}, fallback)
-        rule = replace(rule, batch=float(f"{scale:.4g}"), batch_N=round(powers["N"], 3), batch_D=round(powers["D"], 3))
+        rule = replace(
+            rule,
+            batch=float(f"{scale:.4g}"),
+            batch_N=round(powers["N"], 3),
+            batch_D=round(powers["D"], 3),
+            steps_least=0.0,
+        )
     return rule
 
 
