@@ -1,7 +1,7 @@
 """What the default recipe's learning rate costs against the best, size by size: `python benchmarks/recipe.py`.
 
-runs/rates-CORPUS* hold cells (a size, a number of tokens, a batch) at several learning rates, and runs/valleys-CORPUS the same
-cells at the default recipe's. One run of a cell is off by as much as a rate twice too high costs, so the answer is a surface
+runs/rates-CORPUS* and batches-CORPUS* hold cells (a size, a number of tokens, a batch) at several learning rates, and
+runs/valleys-CORPUS cells at the default recipe's. One run of a cell is off by as much as a rate twice too high costs, so the answer is a surface
 through all runs of a corpus: log loss = a level for each cell + cost (log2 rate - log2 best)^2, where the best rate at a batch of
 256 tokens is a power of N (of the blocks) and of D and grows as the square root of the batch, and the cost is a power of N.
 Beside it stand the cell's own means over seeds, and for each N the cost that its own cells show, with the best rates those of the
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import least_squares
+from levels import surface, without_levels
 
 from scaling.grid import RunSpec
 from scaling.recipe import RULES
@@ -62,7 +62,8 @@ class Cell:
 
 def read(corpus: str) -> list[Cell]:
     """The cells of a corpus that were trained at more than one rate, smallest budget and size first."""
-    folders = [ROOT / "runs" / f"valleys-{corpus}", *sorted((ROOT / "runs").glob(f"rates-{corpus}*"))]
+    folders = [ROOT / "runs" / f"valleys-{corpus}"]
+    folders += sorted(each for of in ("rates", "batches") for each in (ROOT / "runs").glob(f"{of}-{corpus}*"))
     specs, losses = {}, defaultdict(lambda: defaultdict(dict))
     for run in (Run.read(path) for folder in folders if folder.is_dir() for path in record_paths(folder)):
         spec = RunSpec.from_json(run.spec)
@@ -95,7 +96,7 @@ def curvature(cells: Sequence[Cell], log2_best: np.ndarray) -> tuple[float, floa
     """The cost in log loss = a level for each cell + cost (log2 rate - log2 best)^2, and its standard error by scatter."""
     cell, rate, loss = columns(cells)
     x = (rate - log2_best[cell]) ** 2
-    x, y = (each - (np.bincount(cell, each) / np.bincount(cell))[cell] for each in (x, loss))
+    x, y = without_levels(cell, x), without_levels(cell, loss)
     cost, free = float(x @ y / (x @ x)), len(y) - len(cells) - 1
     return cost, math.sqrt(float(np.sum((y - cost * x) ** 2)) / free / float(x @ x)) if free > 0 else None
 
@@ -107,7 +108,7 @@ def by_size(cells: Sequence[Cell], log2_best: np.ndarray, moves: np.ndarray) -> 
     return [cost_of_two([cells[i] for i in rows], log2_best[rows], moves[rows]) for rows in at]
 
 
-def surface(cells: Sequence[Cell]) -> dict[str, Any]:
+def pooled_rates(cells: Sequence[Cell]) -> dict[str, Any]:
     """The surface through all cells: the powers of the best rate with their standard errors, the cost of a rate twice off (at the
     middle N) and its power of N, the noise of one run (a share of its loss), and at each cell the best rate, its `moves` by one
     standard deviation in three independent directions, the rule's rate over it and what that costs."""
@@ -115,7 +116,7 @@ def surface(cells: Sequence[Cell]) -> dict[str, Any]:
     N = np.log2([each.spec.shape.N_blocks for each in cells])
     D = np.log2([each.spec.tokens for each in cells])
     batch = 0.5 * np.log2([each.spec.recipe.batch_tokens / 256 for each in cells])
-    N0, D0, counts = N.mean(), D.mean(), np.bincount(cell)
+    N0, D0 = N.mean(), D.mean()
 
     def best(p: np.ndarray) -> np.ndarray:
         return p[0] + p[1] * (N - N0) + p[2] * (D - D0) + batch
@@ -123,32 +124,29 @@ def surface(cells: Sequence[Cell]) -> dict[str, Any]:
     def cost(p: np.ndarray) -> np.ndarray:
         return np.exp(p[3]) * 2 ** (p[4] * (N - N0))
 
-    def residuals(p: np.ndarray) -> np.ndarray:
-        r = loss - cost(p)[cell] * (rate - best(p)[cell]) ** 2
-        return r - (np.bincount(cell, r) / counts)[cell]
+    def above(p: np.ndarray) -> np.ndarray:
+        return cost(p)[cell] * (rate - best(p)[cell]) ** 2
 
-    found = least_squares(residuals, [rate.mean(), -0.4, 0.0, math.log(0.01), 0.0])
-    variance = 2 * found.cost / (len(loss) - len(cells) - len(found.x))
-    covariance = np.linalg.inv(found.jac.T @ found.jac) * variance
-    error, moves = np.sqrt(np.diag(covariance)), np.linalg.cholesky(covariance[:3, :3])
-    off, of_two = np.log2([each.rule_rate for each in cells]) - best(found.x), math.exp(found.x[3])
+    found = surface(cell, loss, above, [rate.mean(), -0.4, 0.0, math.log(0.01), 0.0])
+    moves = np.linalg.cholesky(found.covariance[:3, :3])
+    off, of_two = np.log2([each.rule_rate for each in cells]) - best(found.values), math.exp(found.values[3])
     return {
         "runs": len(loss),
-        "rate_N": [float(found.x[1]), float(error[1])],
-        "rate_D": [float(found.x[2]), float(error[2])],
-        "cost_of_two": [of_two, of_two * float(error[3])],
-        "cost_N": [float(found.x[4]), float(error[4])],
-        "noise": math.sqrt(variance),
-        "log2_best": best(found.x),
+        "rate_N": found.told(1),
+        "rate_D": found.told(2),
+        "cost_of_two": [of_two, of_two * float(found.errors[3])],
+        "cost_N": found.told(4),
+        "noise": found.noise,
+        "log2_best": best(found.values),
         "moves": np.stack([np.ones(len(cells)), N - N0, D - D0], 1) @ moves,
         "rule_over_best": (2**off).tolist(),
-        "rule_costs": (cost(found.x) * off**2).tolist(),
+        "rule_costs": (cost(found.values) * off**2).tolist(),
     }
 
 
 def judge(cells: Sequence[Cell]) -> dict[str, Any]:
     """Every cell, and the surface through them."""
-    pooled = surface(cells)
+    pooled = pooled_rates(cells)
     over, costs, best, moves = (pooled.pop(name) for name in ("rule_over_best", "rule_costs", "log2_best", "moves"))
     rows = [
         {

@@ -73,7 +73,7 @@ class Rule:
     """A recipe for every shape and number of tokens: learning rate, batch, warm-up, betas and weight decay as power laws.
 
     Batch in tokens: `batch` N^`batch_N` D^`batch_D`, but no more than leaves `steps_least` steps, rounded to a power of two of
-    windows, one window at least. Rate: `rate` N^`rate_N` D^`rate_D`
+    windows, `windows_least` of them at least. Rate: `rate` N^`rate_N` D^`rate_D`
     width^`rate_width`, no more than `rate_most`, times (batch / 256)^`rate_batch`. N is the shape's count named `count`, without
     the experts that a token does not visit. N of the blocks grows as depth width^2, so `rate_N` = -1/2 is 1/width at one depth
     only; along a ladder, where depth rises too, it falls faster. `rate_width` = -1 is 1/width at every depth.
@@ -92,6 +92,7 @@ class Rule:
     batch_N: float = 0.0
     batch_D: float = 0.0
     steps_least: float = 0.0
+    windows_least: float = 2
     count: str = "N_blocks"
     warmup: float = 0.05
     warmup_most: float = 1.0
@@ -114,6 +115,7 @@ class Rule:
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number", "rule")
         for name in ("warmup_most", "weight_decay", "steps_least"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more", "rule")
+        _require(self.windows_least >= 1, "windows_least", self.windows_least, "1 or more", "rule")
         for name in ("warmup", "beta1", "beta2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)", "rule")
 
@@ -122,7 +124,8 @@ class Rule:
         N = self.N(shape)
         if batch_tokens is None:
             wanted = self.batch * N**self.batch_N * tokens**self.batch_D
-            batch = _batch_tokens(shape, min(wanted, tokens / self.steps_least) if self.steps_least else wanted)
+            wanted = min(wanted, tokens / self.steps_least) if self.steps_least else wanted
+            batch = _batch_tokens(shape, max(wanted, self.windows_least * shape.context))
         else:
             _require(
                 is_number(batch_tokens) and 0 < batch_tokens < math.inf,
@@ -152,9 +155,9 @@ class Rule:
 #: The parameter counts that a rule may be a function of.
 COUNTS = ("N", "N_blocks", "N_nonembedding", "N_matmul")
 
-#: The root of D, and 15,000 steps at least: over 21 cells, three batches and three seeds the best batch leaves 16,100 +- 1,800
-#: steps wherever that is fewer tokens than the root's (benchmarks/batches.py).
-_VALLEY_BATCH = {"batch": 0.209, "batch_D": 0.5, "steps_least": 15_000}
+#: The root of D, and 15,000 steps at least: over 26 cells, two or three batches and three seeds the best batch leaves 15,300 +-
+#: 1,500 steps wherever that is fewer tokens than the root's (benchmarks/batches.py).
+_VALLEY_BATCH = {"batch": 0.209, "batch_D": 0.5, "steps_least": 15_000, "windows_least": 1}
 
 #: The rules by the name that a grid.toml gives them. `valley`, the default, was measured on bytes of Python and on a planted
 #: language from 1e11 to 3e12 FLOPs (benchmarks/README.md, runs/LOG.md), where the best rate falls as N^-.49 and N^-.33 (+- .03)
@@ -175,6 +178,5 @@ def _three_digits(value: float) -> float:
 
 
 def _batch_tokens(shape: Shape, wanted: float) -> int:
-    """The power-of-two number of whole windows nearest to `wanted` tokens, at least 1 window."""
-    windows = max(1.0, wanted / shape.context)
-    return shape.context * 2 ** round(math.log2(windows))
+    """The power-of-two number of whole windows nearest to `wanted` tokens, which are a window or more."""
+    return shape.context * 2 ** round(math.log2(wanted / shape.context))

@@ -12,9 +12,12 @@ from scaling.grid import Grid
 from scaling.runs import Run
 
 
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
 def load(name):
-    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
-    made = importlib.util.spec_from_file_location(name, path)
+    sys.path[:0] = [] if str(BENCHMARKS) in sys.path else [str(BENCHMARKS)]  # they import each other
+    made = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     module = importlib.util.module_from_spec(made)
     sys.modules[name] = module  # dataclasses look for their module there
     made.loader.exec_module(module)

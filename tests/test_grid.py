@@ -149,6 +149,18 @@ def test_every_rule_gives_whole_batches_of_windows(rule):
         assert spec.recipe.warmup_tokens <= 0.05 * spec.tokens + spec.recipe.batch_tokens
 
 
+def test_a_rule_leaves_its_least_number_of_steps_down_to_a_batch_of_one_window():
+    rule = replace(RULES["valley"], batch=0.25, steps_least=1e4)
+    shape = Shape(depth=2, width=32, heads=2)
+    batches = {tokens: rule(shape, tokens).batch_tokens for tokens in (2e5, 64e4, 128e4, 256e4, 512e4, 4096e4)}
+    assert batches == {2e5: 64, 64e4: 64, 128e4: 128, 256e4: 256, 512e4: 512, 4096e4: 2048}  # D / 1e4 up to .25 D^.5
+    bound = replace(rule, steps_least=0.0)
+    assert bound(shape, 2e5).batch_tokens == 128
+    assert bound(shape, 4096e4) == rule(shape, 4096e4)
+    with pytest.raises(ValueError, match="rule.steps_least = -1: needed 0 or more"):
+        replace(rule, steps_least=-1)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

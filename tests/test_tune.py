@@ -16,6 +16,9 @@ from scaling.training import tune
 
 GRID = Grid.of({"budgets": [1e11, 1e12, 1e13], "sizes": [1e4, 2e4, 4e4, 8e4, 1.6e5]})
 
+#: The same with batches of many windows, so that halves and quarters of them are others.
+ROOMY = replace(GRID, rule=replace(RULES["valley"], batch=0.25, steps_least=0.0))
+
 
 def planted_runs(cell, best_rate, *, curvature=0.02, times=(0.25, 0.5, 1, 2, 4), batch_times=1.0, floor=2.0):
     """The records of a cell whose loss is a parabola in the logarithm of the rate."""
@@ -182,7 +185,7 @@ def test_one_budget_cannot_tell_N_from_D():
 
 def test_the_best_batch_is_followed():
     found = []
-    for cell in tune.search_cells(GRID, "digest"):
+    for cell in tune.search_cells(ROOMY, "digest"):
         for batch_times in (0.5, 1, 2):
             batch = tune.variant(cell, 1, batch_times).recipe.batch_tokens
             off = np.log2(batch / (0.4 * cell.tokens**0.45))
@@ -193,10 +196,10 @@ def test_the_best_batch_is_followed():
     assert fitted.batch != RULES["valley"].batch
 
 
-def batch_valleys(best_batch, batches=(0.5, 1, 2)):
+def batch_valleys(best_batch, batches=(0.5, 1, 2), grid=ROOMY):
     found = []
-    for cell in tune.search_cells(GRID, "digest"):
-        for batch_times in batches:
+    for cell in tune.search_cells(grid, "digest"):
+        for batch_times in tune.distinct_batches(cell, batches):
             batch = tune.variant(cell, 1, batch_times).recipe.batch_tokens
             runs = planted_runs(cell, 0.01, batch_times=batch_times, floor=2 + 0.01 * np.log2(batch / best_batch(cell)) ** 2,
                                 times=2.0 ** np.arange(-3, 4))  # fmt: skip
@@ -213,7 +216,8 @@ def test_the_best_batch_is_followed_in_N_too():
 
 
 def test_a_best_batch_at_the_end_of_those_tried_is_named():
-    small = batch_valleys(lambda cell: cell.recipe.batch_tokens / 8)
+    roomier = replace(ROOMY, rule=replace(ROOMY.rule, batch=1.0))
+    small = batch_valleys(lambda cell: cell.recipe.batch_tokens / 8, grid=roomier)
     (said,) = [each for each in tune.Tuned(GRID, tuple(small), RULES["valley"]).warnings if "batch" in each]
     assert "the best batch is the least of those tried" in said
     assert said.count("N = ") == 6
@@ -221,6 +225,21 @@ def test_a_best_batch_at_the_end_of_those_tried_is_named():
     (said,) = [each for each in tune.Tuned(GRID, tuple(large), RULES["valley"]).warnings if "batch" in each]
     assert "largest" in said
     assert said.count("N = ") == 2
+
+
+def test_no_batch_is_tried_twice_where_one_window_is_the_least():
+    cells = tune.search_cells(GRID, "digest")
+    tried = {cell.tokens: tune.distinct_batches(cell, (0.25, 0.5, 1, 2)) for cell in cells}
+    batches = {
+        cell: [tune.variant(cell, 1, times).recipe.batch_tokens for times in tried[cell.tokens]] for cell in cells
+    }
+    assert all(len(set(each)) == len(each) and min(each) >= 64 for each in batches.values())
+    assert min(map(len, tried.values())) == 2 and max(map(len, tried.values())) == 4
+    assert all(1 in each for each in tried.values())
+    found = batch_valleys(lambda cell: 16, grid=GRID)
+    said = [each for each in tune.Tuned(GRID, tuple(found), RULES["valley"]).warnings if "batch" in each]
+    assert "one window, the least there is" in said[0]
+    assert sum(each.count("N = ") for each in said) == len(cells)
 
 
 def test_what_the_cells_cannot_tell_is_said():

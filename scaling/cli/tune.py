@@ -118,7 +118,8 @@ def _words(rule: Rule) -> str:
     most = f", at most {rule.rate_most:.3g}" if rule.rate_most < math.inf else ""
     at = f", times (batch / 256)^{rule.rate_batch:g}" if rule.rate_batch else ""
     batch = f"{rule.batch:.4g} {_power(rule.count, rule.batch_N)}{_power('D', rule.batch_D)}"
-    return f"rate {rate.strip()}{most}{at}; batch {batch.strip()} tokens"
+    steps = f", {rule.steps_least:,.0f} steps at least" if rule.steps_least else ""
+    return f"rate {rate.strip()}{most}{at}; batch {batch.strip()} tokens{steps}"
 
 
 def _power(name: str, exponent: float) -> str:

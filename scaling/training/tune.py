@@ -218,8 +218,15 @@ class Tuned:
         outside = [each for each in best if not each.inside]
         if outside:
             said.append(f"the best rate is the last of its ladder, and left out of the rule: {_named(outside)}.")
+        window = [
+            each for each in best if _is_end(each, self.valleys, min) and each.batch_tokens == each.cell.shape.context
+        ]
+        if window:
+            said.append(
+                f"the best batch is one window, the least there is, and may be less in truth: {_named(window)}."
+            )
         for end, word, remedy in ((min, "least", "smaller"), (max, "largest", "larger")):
-            at = [each for each in best if _is_end(each, self.valleys, end)]
+            at = [each for each in best if _is_end(each, self.valleys, end) and each not in window]
             if at:
                 said.append(f"the best batch is the {word} of those tried, give {remedy} --batches: {_named(at)}.")
         told = _told_apart(_sizes_and_lengths(_inside(self.valleys), self.rule))
@@ -255,8 +262,8 @@ def tune(
 ) -> Tuned:
     """Train a small search around the grid's rule and return what it found; what is in the folder is not trained again.
 
-    `rates` rates a `factor` apart around the rule's, for each of the `batches` (times the rule's) and each cell of
-    `search_cells`, with every seed. A ladder whose best rate is its last is made longer, by up to LONGER rates.
+    `rates` rates a `factor` apart around the rule's, for each of the `batches` (times the rule's, one window at least) and each
+    cell of `search_cells`, with every seed. A ladder whose best rate is its last is made longer, by up to LONGER rates.
     Raises ValueError for fewer than three rates, for a grid that fixes what is searched for, for too little text, and where
     no best rate is inside its ladder.
     """
@@ -271,7 +278,7 @@ def tune(
     ladders = {
         (cell, batch): list(range(-(rates // 2), rates - rates // 2))
         for cell in search_cells(grid, corpus.digest)
-        for batch in batches
+        for batch in distinct_batches(cell, batches)
     }
     require_enough_text(grid, corpus, [variant(cell, 1.0, batch) for cell, batch in ladders])
     while True:
@@ -316,6 +323,12 @@ def _require_free(grid: Grid, batches: Sequence[float]) -> None:
             f"the grid fixes batch_tokens, and --batches {','.join(f'{each:g}' for each in batches)} asks for others. Leave out "
             "one of them."
         )
+
+
+def distinct_batches(cell: RunSpec, batches: Sequence[float]) -> tuple[float, ...]:
+    """Those of the batches that are different numbers of windows at this cell; of equal ones, that nearest to the rule's."""
+    nearest_last = sorted(batches, key=lambda times: -abs(math.log(times)))
+    return tuple({variant(cell, 1.0, times).recipe.batch_tokens: times for times in nearest_last}.values())
 
 
 def _mean_loss(runs: Sequence[Run]) -> float:
