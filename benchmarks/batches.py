@@ -1,11 +1,11 @@
 """What a batch costs, and what it does to N*: `python benchmarks/batches.py`. Prints Markdown and writes benchmarks/batches.json.
 
 runs/batches-CORPUS-whole holds seven sizes at each budget at a batch of .209 D^.5 tokens, the default rule's of before;
-batches-python-half and -quarter the same cells at a half and a quarter of it, and valleys-CORPUS at the default rule's of now, the
-rate going along by its rule (as the root of the batch). Each cell is held against the largest batch by seed; each budget's parabola
-gives N* at each rule; and surfaces through all cells with several batches, log loss = a level for each cell + cost (log2 batch -
-log2 best)^2, say which law of the best batch the runs ask for: a number of steps (best = D / steps) where that is less than
-.209 D^.5; or any powers of N (of the blocks) and D.
+batches-python-half and -quarter the same cells at a half and a quarter of it, and valleys-CORPUS at the default rule's of now,
+the rate going along by its rule (as the root of the batch). Each cell is held against the largest batch by seed; each budget's
+parabola gives N* at each rule; and surfaces through all cells with several batches, log loss = a level for each cell + cost
+(log2 batch - log2 best)^2, say which law of the best batch the runs ask for: a number of steps (best = D / steps) where that is
+less than .209 D^.5; or any powers of N (of the blocks) and D.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def optima(corpus: str) -> list[dict[str, Any]]:
 
 
 def surfaces(runs: Sequence[Run]) -> dict[str, Any]:
-    """The surface of each law of the best batch: its numbers with their standard errors, the cost of a batch twice off (a share of
-    the loss), the noise of one run, and the sum of squares that is left with its degrees of freedom."""
+    """The surface of each law of the best batch: its numbers with their standard errors, the cost of a batch twice off (a share
+    of the loss), the noise of one run, and the sum of squares that is left with its degrees of freedom."""
     specs = [RunSpec.from_json(run.spec) for run in runs]
     names = sorted({(budget(run), run.N) for run in runs})
     cell = np.array([names.index((budget(run), run.N)) for run in runs])

@@ -1,11 +1,11 @@
 """What the default recipe's learning rate costs against the best, size by size: `python benchmarks/recipe.py`.
 
 runs/rates-CORPUS* and batches-CORPUS* hold cells (a size, a number of tokens, a batch) at several learning rates, and
-runs/valleys-CORPUS cells at the default recipe's. One run of a cell is off by as much as a rate twice too high costs, so the answer is a surface
-through all runs of a corpus: log loss = a level for each cell + cost (log2 rate - log2 best)^2, where the best rate at a batch of
-256 tokens is a power of N (of the blocks) and of D and grows as the square root of the batch, and the cost is a power of N.
-Beside it stand the cell's own means over seeds, and for each N the cost that its own cells show, with the best rates those of the
-surface. Prints Markdown and writes benchmarks/recipe.json.
+runs/valleys-CORPUS cells at the default recipe's. One run of a cell is off by as much as a rate twice too high costs, so the
+answer is a surface through all runs of a corpus: log loss = a level for each cell + cost (log2 rate - log2 best)^2, where the
+best rate at a batch of 256 tokens is a power of N (of the blocks) and of D and grows as the square root of the batch, and the
+cost is a power of N. Beside it stand the cell's own means over seeds, and for each N the cost that its own cells show, with the
+best rates those of the surface. Prints Markdown and writes benchmarks/recipe.json.
 """
 
 from __future__ import annotations

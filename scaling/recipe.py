@@ -11,7 +11,7 @@ SCHEDULES = ("linear", "cosine", "constant", "wsd")
 COOLDOWNS = ("1-sqrt", "linear")
 PRECISIONS = ("float32", "bfloat16")
 
-#: A run of fewer steps is flagged in its plan and record: its batch is too large for its tokens.
+#: A run of fewer steps is flagged in its plan and record: so few favour small N.
 FEW_STEPS = 500
 
 
@@ -123,9 +123,8 @@ class Rule:
         """The recipe of a run of this shape and D = `tokens`, for the batch that is given, or else the rule's own."""
         N = self.N(shape)
         if batch_tokens is None:
-            wanted = self.batch * N**self.batch_N * tokens**self.batch_D
-            wanted = min(wanted, tokens / self.steps_least) if self.steps_least else wanted
-            batch = _batch_tokens(shape, max(wanted, self.windows_least * shape.context))
+            least = self.windows_least * shape.context
+            batch = _batch_tokens(shape, max(least, self.wanted_batch(shape, tokens)))
         else:
             _require(
                 is_number(batch_tokens) and 0 < batch_tokens < math.inf,
@@ -136,16 +135,25 @@ class Rule:
             batch = batch_tokens
         rate = self.rate * N**self.rate_N * tokens**self.rate_D * shape.width**self.rate_width
         rate = min(self.rate_most, rate) * (batch / 256) ** self.rate_batch
-        forgets = (1 - self.beta2) * (batch / 256) ** self.beta2_batch
         decay = self.weight_decay * N**self.weight_decay_N * tokens**self.weight_decay_D
         return Recipe(
             learning_rate=_three_digits(rate),
             batch_tokens=batch,
             warmup_tokens=int(min(self.warmup * tokens, self.warmup_most * shape.N)),
             beta1=self.beta1,
-            beta2=max(0.0, 1 - forgets) if self.beta2_batch else self.beta2,
+            beta2=self.beta2_at(batch),
             weight_decay=_three_digits(decay) if self.weight_decay_N or self.weight_decay_D else self.weight_decay,
         )
+
+    def wanted_batch(self, shape: Shape, tokens: float) -> float:
+        """Tokens of a batch before it is rounded to windows."""
+        batch = self.batch * self.N(shape) ** self.batch_N * tokens**self.batch_D
+        return min(batch, tokens / self.steps_least) if self.steps_least else batch
+
+    def beta2_at(self, batch_tokens: int) -> float:
+        """beta2 at a batch of so many tokens."""
+        forgets = (1 - self.beta2) * (batch_tokens / 256) ** self.beta2_batch
+        return max(0.0, 1 - forgets) if self.beta2_batch else self.beta2
 
     def N(self, shape: Shape) -> int:
         """The count that the powers are of: the parameters that one token meets."""

@@ -257,13 +257,14 @@ class Shape:
         """Training FLOPs a token by the rule of thumb 6N, N being what the token meets."""
         return 6 * self.N_active
 
-    def training_bytes(self, batch_tokens: int, *, bytes_per_activation: int = 4, remat: bool = False) -> int:
+    def training_bytes(self, batch_tokens: int, *, narrow: bool = False, remat: bool = False) -> int:
         """Estimated bytes to train: 16 a parameter (fp32 weights, gradient, two moments) and the kept activations.
 
         Activations: per token and block 34 half-words of width and 5 of heads x context (Korthikanti et al. 2022,
-        equation 2, given for 2-byte numbers), and the logits with their gradient. With `remat` the inputs of the blocks are
-        kept, and the activations of one.
+        equation 2, given for 2-byte numbers, which are those of `narrow`), and the logits with their gradient. With `remat`
+        the inputs of the blocks are kept, and the activations of one.
         """
+        bytes_per_activation = 2 if narrow else 4
         per_block = (34 * self.width + 5 * self.heads * self.context) * bytes_per_activation // 2
         logits = 2 * self.vocab * bytes_per_activation
         blocks = self.depth * self.width * bytes_per_activation + per_block if remat else self.depth * per_block

@@ -11,7 +11,6 @@ import pytest
 from scaling.grid import Grid
 from scaling.runs import Run
 
-
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 

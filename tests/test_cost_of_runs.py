@@ -55,7 +55,7 @@ def gpus(monkeypatch):
 def test_nvml_counts_the_devices_of_this_process(gpus):
     meter = cost.Meter()
     gpus.millijoules.update({0: 5_000_000 + 3_600_000, 1: 7_000_000 + 1_800_000})
-    assert meter.kwh(10.0) == (pytest.approx(5400 / 3.6e6), "measured: NVML")
+    assert meter.kwh(10.0, 1) == (pytest.approx(5400 / 3.6e6), "measured: NVML")
 
 
 @pytest.mark.parametrize("shown", ["1", "GPU-b"])
@@ -65,14 +65,15 @@ def test_nvml_is_asked_by_the_name_that_the_process_was_given(gpus, monkeypatch,
     monkeypatch.setattr(jax, "local_devices", lambda: [one])
     meter = cost.Meter()
     gpus.millijoules.update({0: 99_000_000, 1: 7_360_000, "GPU-b": 7_360_000})
-    assert meter.kwh(10.0) == (pytest.approx(1e-4), "measured: NVML")
+    assert meter.kwh(10.0, 1) == (pytest.approx(1e-4), "measured: NVML")
 
 
 def test_a_counter_that_is_gone_or_began_again_is_an_estimate_that_says_so(gpus):
     meter = cost.Meter()
     for change in (lambda: gpus.millijoules.update({0: 0, 1: 0}), lambda: gpus.millijoules.clear()):
         change()
-        kwh, how = meter.kwh(3600.0)
+        kwh, how = meter.kwh(3600.0, 2)
+        assert meter.kwh(3600.0, 1)[0] == pytest.approx(kwh / 2)  # a batch that one device trained alone
         watts = float(how.removeprefix("estimated: ").split(" W")[0])
         assert kwh == pytest.approx(watts / 1000, rel=1e-3)
         assert watts == pytest.approx(2 * 0.75 * 700, rel=0.3)  # two H200 at their share of 700 W
@@ -96,7 +97,7 @@ def test_rapl_counts_the_packages_by_the_share_of_the_cores(powercap):
     meter = cost.Meter()
     for name, joules in (("intel-rapl:0", 3601), ("intel-rapl:1", 3601), ("intel-rapl:0:0", 3000)):
         (powercap / name / "energy_uj").write_text(f"{joules}000000")
-    kwh, how = meter.kwh(10.0)
+    kwh, how = meter.kwh(10.0, 1)
     assert kwh == pytest.approx(2 * 3600 / 4 / 3.6e6)
     assert how == "measured: RAPL, by share of the cores"
 
@@ -108,7 +109,7 @@ def test_rapl_counters_begin_again_at_nought_and_lose_nothing(powercap):
         for name in ("intel-rapl:0", "intel-rapl:1"):
             (powercap / name / "energy_uj").write_text(f"{joules}000000")
         meter.sample()
-    assert meter.kwh(10.0)[0] == pytest.approx(2 * 6000 / 4 / 3.6e6)
+    assert meter.kwh(10.0, 1)[0] == pytest.approx(2 * 6000 / 4 / 3.6e6)
 
 
 def test_a_run_that_goes_on_keeps_what_was_measured_before(powercap):
@@ -117,16 +118,16 @@ def test_a_run_that_goes_on_keeps_what_was_measured_before(powercap):
     second = cost.Meter()
     second.resume(first.sample())
     (powercap / "intel-rapl:0" / "energy_uj").write_text("4001000000")
-    assert second.kwh(10.0) == (pytest.approx(4000 / 4 / 3.6e6), first.how)
+    assert second.kwh(10.0, 1) == (pytest.approx(4000 / 4 / 3.6e6), first.how)
     second.resume(None)  # an earlier process had no counter: the whole is an estimate
-    assert second.kwh(10.0)[1].startswith("estimated")
+    assert second.kwh(10.0, 1)[1].startswith("estimated")
 
 
 def test_a_chip_whose_power_nobody_knows_has_no_energy_and_says_so(monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(platform="gpu", device_kind="Strange 9000")])
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     cost._accelerator.cache_clear()
-    kwh, how = cost.Meter().kwh(3600.0)
+    kwh, how = cost.Meter().kwh(3600.0, 1)
     cost._accelerator.cache_clear()
     assert kwh is None
     assert "no power of Strange 9000" in how
@@ -154,6 +155,6 @@ def test_a_device_whose_peak_did_not_grow_tells_nothing_of_this_run(monkeypatch)
 
 def test_rapl_that_root_alone_may_read_is_an_estimate(powercap):
     (powercap / "intel-rapl:1" / "energy_uj").unlink()
-    kwh, how = cost.Meter().kwh(3600.0)
+    kwh, how = cost.Meter().kwh(3600.0, 1)
     assert kwh == pytest.approx(2 * cost.WATTS_PER_CORE / 1000)
     assert how.startswith("estimated: 12.5 W")

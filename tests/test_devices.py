@@ -6,7 +6,9 @@ import socket
 import subprocess
 import sys
 from dataclasses import asdict
+from types import SimpleNamespace
 
+import jax
 import pytest
 
 from scaling.grid import RunSpec
@@ -117,7 +119,7 @@ def step(mesh):
     programs.devices.mesh_for = lambda rows: mesh
     of = programs.programs(shape, recipe, Ids("uint8", 4096))
     programs._programs.cache_clear()
-    data = {"ids": ids, "starts": devices.place(starts, mesh and devices.split(mesh, 1))}
+    data = {"ids": ids, "starts": devices.place(starts, mesh and devices.split(mesh, 1, starts.shape[1]))}
     losses = of.advance(of.fresh([0]), data, np.full(S, 1e-2), 2)[1]
     return made[-3], np.asarray(losses)[:2].tolist()
 
@@ -149,10 +151,12 @@ def test_tokens_stay_on_their_device_and_matrices_travel(depth, shape, remat, mo
     assert said["losses"][0] == pytest.approx(said["losses"][1], abs=1e-5)
 
 
-def test_a_batch_that_devices_do_not_divide_is_refused_where_there_are_several_machines(monkeypatch):
+def test_a_batch_that_the_devices_of_several_machines_do_not_divide_is_copied_to_each(monkeypatch):
     from scaling.training.train import devices
 
+    monkeypatch.setattr(devices.jax, "devices", lambda: jax.local_devices() * 8)
+    monkeypatch.setattr(devices, "Mesh", lambda found, names: SimpleNamespace(size=len(found)))
+    assert devices.mesh_for(12).size == 6
+    assert devices.mesh_for(1) is None
     monkeypatch.setattr(devices.jax, "process_count", lambda: 2)
-    monkeypatch.setattr(devices.jax, "devices", lambda: [None] * 8)
-    with pytest.raises(ValueError, match="12 windows cannot be split over 8 devices"):
-        devices.mesh_for(12)
+    assert devices.mesh_for(12).size == devices.mesh_for(1).size == 8

@@ -157,7 +157,7 @@ def test_a_rule_leaves_its_least_number_of_steps_down_to_a_batch_of_one_window()
     bound = replace(rule, steps_least=0.0)
     assert bound(shape, 2e5).batch_tokens == 128
     assert bound(shape, 4096e4) == rule(shape, 4096e4)
-    with pytest.raises(ValueError, match="rule.steps_least = -1: needed 0 or more"):
+    with pytest.raises(ValueError, match=r"rule\.steps_least = -1: needed 0 or more"):
         replace(rule, steps_least=-1)
 
 
@@ -306,10 +306,34 @@ def test_packs_hold_what_differs_in_rate_and_seed_and_fits():
     assert {task.kind for task in tasks_of(specs)} == {"run"}
     packs = tasks_of(specs, pack_bytes=1e12)
     assert [(task.kind, len(task.specs)) for task in packs] == [("pack", 12), ("pack", 12)]
-    one = max(spec.shape.training_bytes(spec.recipe.batch_tokens) for spec in specs)
+    one = max(spec.training_bytes for spec in specs)
     assert max(len(task.specs) for task in tasks_of(specs, pack_bytes=5 * one)) < 12
     done = {spec.id for spec in specs[:1]}
     assert all(len(task.missing(done).specs) == 12 for task in packs)  # a pack is trained whole
+
+
+def test_an_axis_of_schedules_shares_trunks_under_wsd_alone():
+    table = {"sizes": [1.1e4], "budgets": [1e11, 4e11]}
+    both = Grid.of({**table, "axes": {"schedule": ["wsd", "linear"]}}).specs("digest")
+    alone = [
+        spec for schedule in ("wsd", "linear") for spec in Grid.of({**table, "schedule": schedule}).specs("digest")
+    ]
+    assert set(both) == set(alone)
+    assert len({spec.trunk for spec in both if spec.trunk}) == 1
+    with pytest.raises(ValueError, match=r"schedule = 'wsd' beside recipe.schedule = 'linear'"):
+        Grid.of({**table, "schedule": "wsd", "recipe": {"schedule": "linear"}})
+
+
+def test_a_run_in_half_precision_or_with_remat_is_estimated_smaller():
+    def most(**recipe):
+        return max(
+            spec.training_bytes
+            for spec in Grid.of({"sizes": [1e6], "budgets": [1e14], "recipe": recipe}).specs("digest")
+        )
+
+    whole, narrow, remat = most(), most(precision="bfloat16"), most(remat=True)
+    assert narrow < whole
+    assert remat < whole
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_a_pack_that_does_not_fit_while_it_is_measured_is_halved(pack, corpus, a
 def test_what_a_split_pack_has_finished_is_not_trained_again(pack, corpus, tmp_path, monkeypatch):
     """A pack of four in two parts, stopped in the second: the first is not begun again."""
     four = [replace(pack[0], seed=seed) for seed in range(4)]
-    monkeypatch.setattr(many.cost, "memory_bytes", lambda: 2.5 / many.MEMORY_SHARE * pack[0].shape.training_bytes(64))
+    monkeypatch.setattr(many.cost, "memory_bytes", lambda: 2.5 / many.MEMORY_SHARE * pack[0].training_bytes)
     begun, trained = [], {}
     plain = many._train_pack
     monkeypatch.setattr(many, "_train_pack", lambda specs, *a, **k: begun.append(len(specs)) or plain(specs, *a, **k))

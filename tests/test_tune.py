@@ -16,6 +16,8 @@ from scaling.training import tune
 
 GRID = Grid.of({"budgets": [1e11, 1e12, 1e13], "sizes": [1e4, 2e4, 4e4, 8e4, 1.6e5]})
 
+RULE = RULES["valley"]
+
 #: The same with batches of many windows, so that halves and quarters of them are others.
 ROOMY = replace(GRID, rule=replace(RULES["valley"], batch=0.25, steps_least=0.0))
 
@@ -24,7 +26,7 @@ def planted_runs(cell, best_rate, *, curvature=0.02, times=(0.25, 0.5, 1, 2, 4),
     """The records of a cell whose loss is a parabola in the logarithm of the rate."""
     runs = []
     for factor in times:
-        spec = tune.variant(cell, factor, batch_times)
+        spec = tune.variant(cell, RULE, factor, batch_times)
         loss = floor * (1 + curvature * np.log2(spec.recipe.learning_rate / best_rate) ** 2)
         runs.append(Run.of(spec, status="done", loss=float(loss), loss_se=0.0))
     return runs
@@ -187,7 +189,7 @@ def test_the_best_batch_is_followed():
     found = []
     for cell in tune.search_cells(ROOMY, "digest"):
         for batch_times in (0.5, 1, 2):
-            batch = tune.variant(cell, 1, batch_times).recipe.batch_tokens
+            batch = tune.variant(cell, RULE, 1, batch_times).recipe.batch_tokens
             off = np.log2(batch / (0.4 * cell.tokens**0.45))
             found.append(tune.valley(cell, planted_runs(cell, 0.01, batch_times=batch_times, floor=2 + 0.01 * off**2,
                                                         times=2.0 ** np.arange(-3, 4))))  # fmt: skip
@@ -200,7 +202,7 @@ def batch_valleys(best_batch, batches=(0.5, 1, 2), grid=ROOMY):
     found = []
     for cell in tune.search_cells(grid, "digest"):
         for batch_times in tune.distinct_batches(cell, batches):
-            batch = tune.variant(cell, 1, batch_times).recipe.batch_tokens
+            batch = tune.variant(cell, RULE, 1, batch_times).recipe.batch_tokens
             runs = planted_runs(cell, 0.01, batch_times=batch_times, floor=2 + 0.01 * np.log2(batch / best_batch(cell)) ** 2,
                                 times=2.0 ** np.arange(-3, 4))  # fmt: skip
             found.append(tune.valley(cell, runs))
@@ -231,10 +233,11 @@ def test_no_batch_is_tried_twice_where_one_window_is_the_least():
     cells = tune.search_cells(GRID, "digest")
     tried = {cell.tokens: tune.distinct_batches(cell, (0.25, 0.5, 1, 2)) for cell in cells}
     batches = {
-        cell: [tune.variant(cell, 1, times).recipe.batch_tokens for times in tried[cell.tokens]] for cell in cells
+        cell: [tune.variant(cell, RULE, 1, times).recipe.batch_tokens for times in tried[cell.tokens]] for cell in cells
     }
     assert all(len(set(each)) == len(each) and min(each) >= 64 for each in batches.values())
-    assert min(map(len, tried.values())) == 2 and max(map(len, tried.values())) == 4
+    assert min(map(len, tried.values())) == 2
+    assert max(map(len, tried.values())) == 4
     assert all(1 in each for each in tried.values())
     found = batch_valleys(lambda cell: 16, grid=GRID)
     said = [each for each in tune.Tuned(GRID, tuple(found), RULES["valley"]).warnings if "batch" in each]
@@ -282,3 +285,37 @@ def test_a_ladder_goes_on_where_its_best_is_last_and_downwards_where_rates_diver
     assert tune._next_rung({-1: 1.8, 0: 1.9, 1: 2.0}) == -2
     assert tune._next_rung({-1: 2.0, 0: 1.9, 1: math.inf}) == -2
     assert tune._next_rung({-1: math.inf, 0: math.inf, 1: math.inf}) == -2
+
+
+def test_a_batch_held_at_one_window_tells_the_rule_nothing():
+    """The batch's law is drawn through the cells whose best batch is more than a window, or stays the start's."""
+    found = batch_valleys(lambda cell: 0.004 * cell.tokens**0.75, (0.25, 0.5, 1, 2, 4), grid=GRID)
+    told = [each for each in tune.best_batches(found) if each.batch_tokens > 64]
+    assert 2 < len(told) < 6
+    fitted = tune.fitted_rule(found, RULE)
+    for each in told:
+        planted = 0.004 * each.cell.tokens**0.75
+        assert fitted.wanted_batch(each.cell.shape, each.cell.tokens) == pytest.approx(planted, rel=0.2)
+    held = tune.fitted_rule(batch_valleys(lambda cell: 16, (1 / 256, 0.25, 0.5, 1, 2), grid=GRID), RULE)
+    assert (held.batch, held.steps_least) == (RULE.batch, RULE.steps_least)
+
+
+def test_cells_that_cannot_tell_how_the_batch_moves_scale_the_law_of_the_start():
+    one = replace(GRID, curves=GRID.curves[-1:])
+    found = batch_valleys(lambda cell: 2048, (0.25, 0.5, 1, 2, 4), grid=one)
+    alike = [each for each in found if each.cell.id == found[0].cell.id]
+    fitted = tune.fitted_rule(alike, RULE)
+    cell = alike[0].cell
+    assert fitted.wanted_batch(cell.shape, cell.tokens) == pytest.approx(2048, rel=0.1)
+    assert (fitted.batch_D, fitted.batch_N) == (RULE.batch_D, RULE.batch_N)
+    assert fitted.steps_least * fitted.batch == pytest.approx(RULE.steps_least * RULE.batch, rel=1e-3)
+
+
+def test_the_search_has_the_beta2_that_the_tuned_grid_trains_with():
+    rule = replace(RULE, beta2_batch=1.0)
+    grid = replace(ROOMY, rule=rule)
+    for cell in tune.search_cells(grid, "digest"):
+        other = tune.variant(cell, rule, 2.0, 4.0).recipe
+        assert other.beta2 == rule(cell.shape, cell.tokens, other.batch_tokens).beta2 != cell.recipe.beta2
+    fixed = replace(grid, recipe={"beta2": 0.95})
+    assert {tune.variant(cell, rule, 1.0, 4.0).recipe.beta2 for cell in tune.search_cells(fixed, "digest")} == {0.95}

@@ -84,9 +84,8 @@ class Grid:
         for cells in self.blocks:
             fixed = {**self.recipe, **cells.recipe}
             for shape in cells.shapes:
-                shared = lengths[shape, str(cells.recipe)] if fixed.get("schedule") == "wsd" else None
                 for wanted in cells.tokens(shape):
-                    for recipe in self._recipes(shape, shared or [wanted], fixed):
+                    for recipe in self._recipes(shape, wanted, lengths[shape, str(cells.recipe)], fixed):
                         tokens = _whole_batches(shape, recipe, wanted)
                         one = RunSpec(shape, recipe, self.corpus, digest, tokens, eval_tokens=self.eval_tokens)
                         specs += [replace(one, seed=seed) for seed in cells.seeds]
@@ -103,11 +102,14 @@ class Grid:
         """The rule itself, where `rule` is a name."""
         return self.rule if isinstance(self.rule, Rule) else RULES[self.rule]
 
-    def _recipes(self, shape: Shape, lengths: Sequence[float], fixed: Mapping[str, Any]) -> list[Recipe]:
-        """The recipe of a shape that is trained for these D, at each point of the axes."""
+    def _recipes(
+        self, shape: Shape, wanted: float, together: Sequence[float], fixed: Mapping[str, Any]
+    ) -> list[Recipe]:
+        """The recipe of a shape for D = `wanted` at each point of the axes; under wsd, for all D of `together`."""
         recipes = []
         for values in product(*map(_points, self.axes.values())):
             point = dict(zip(self.axes, values))
+            lengths = together if {**fixed, **point}.get("schedule") == "wsd" else [wanted]
             recipe = self._of_rule(shape, lengths, fixed.get("batch_tokens"))
             if "batch_tokens" in point:
                 recipe = self._of_rule(shape, lengths, _at(point.pop("batch_tokens"), recipe.batch_tokens))

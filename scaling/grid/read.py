@@ -69,8 +69,10 @@ def parsed(table: Mapping[str, Any], *, name: str) -> dict[str, Any]:
         else:
             blocks = [{by: table[by], "sizes": _required(table, "sizes")}]
     recipe = _table(table, "recipe", RECIPE)
-    if recipe.setdefault("schedule", table.get("schedule")) is None:
-        del recipe["schedule"]
+    schedule = table.get("schedule", recipe.get("schedule"))
+    if recipe.get("schedule", schedule) != schedule:
+        raise ValueError(f"schedule = {schedule!r} beside recipe.schedule = {recipe['schedule']!r}: give one of them.")
+    recipe |= {} if schedule is None else {"schedule": schedule}
     return dict(
         name=str(table.get("name", name)),
         curves=tuple(sorted((_curve(row, table, options) for row in rows), key=lambda curve: curve.budget)),

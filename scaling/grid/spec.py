@@ -54,6 +54,12 @@ class RunSpec:
         return max(1, round(self.recipe.decay_share * self.steps))
 
     @property
+    def training_bytes(self) -> int:
+        """Estimated bytes that the run takes while it trains, by `Shape.training_bytes`."""
+        narrow = self.recipe.precision == "bfloat16"
+        return self.shape.training_bytes(self.recipe.batch_tokens, narrow=narrow, remat=self.recipe.remat)
+
+    @property
     def steps(self) -> int:
         """Optimiser steps."""
         return self.tokens // self.recipe.batch_tokens

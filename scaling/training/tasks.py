@@ -93,8 +93,7 @@ def tasks_of(specs: Sequence[RunSpec], *, pack_bytes: float = 0.0) -> tuple[Task
             alike[replace(spec, recipe=recipe, seed=0)].append(spec)
     tasks += [Task("trunk", tuple(sorted(branches, key=lambda spec: spec.tokens))) for branches in trunks.values()]
     for like, group in alike.items():
-        one = like.shape.training_bytes(like.recipe.batch_tokens)
-        most = max(1, int(MEMORY_SHARE * pack_bytes / one))
+        most = max(1, int(MEMORY_SHARE * pack_bytes / like.training_bytes))
         for first in range(0, len(group), most):
             pack = tuple(group[first : first + most])
             tasks.append(Task("pack" if len(pack) > 1 else "run", pack))

@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,12 @@ def best_batches(found: Sequence[Valley]) -> tuple[Valley, ...]:
     return tuple(best.values())
 
 
+def _tells_batch(best: Valley, found: Sequence[Valley]) -> bool:
+    """Whether a cell was trained at several batches and the best of them is not held at one window."""
+    tried = [each.batch_tokens for each in found if each.cell.id == best.cell.id]
+    return len(tried) > 1 and best.batch_tokens > best.cell.shape.context
+
+
 def _best_batch(best: Valley, found: Sequence[Valley]) -> float:
     """The floor in the batch of a cell, by a parabola as for rates; the best one tried where that is at an end."""
     tried = sorted((each for each in found if each.cell.id == best.cell.id), key=lambda each: each.batch_tokens)
@@ -112,8 +119,8 @@ def fitted_rule(found: Sequence[Valley], start: Rule) -> Rule:
     """The rule through the floors of the valleys, in powers of N and D as far as these vary apart.
 
     Rates are brought to one batch by the square root, and no rate is above the highest floor. Where several batches were
-    searched, the batch is in powers of D and N through the best ones, with the start's exponents where the cells cannot tell, and
-    the start's bound by steps is gone.
+    searched, the batch is in powers of D and N through the best ones, or the start's times a factor where the cells cannot tell.
+    A cell whose best batch is one window, the least there is, tells nothing of it.
     Raises ValueError where no floor is inside its ladder.
     """
     inside = _inside(found)
@@ -134,18 +141,24 @@ def fitted_rule(found: Sequence[Valley], start: Rule) -> Rule:
         rate_batch=0.5,
         rate_most=float(f"{rate.max():.3g}"),
     )
-    if len(best_batches(found)) < len(found):
-        fallback = {"D": start.batch_D, "N": start.batch_N}
-        batch = np.array([_best_batch(each, found) for each in inside])
-        scale, powers = _powers(batch, {"D": x["D"], "N": x["N"]}, fallback)
-        rule = replace(
-            rule,
-            batch=float(f"{scale:.4g}"),
-            batch_N=round(powers["N"], 3),
-            batch_D=round(powers["D"], 3),
-            steps_least=0.0,
-        )
-    return rule
+    return replace(rule, **_fitted_batch([each for each in inside if _tells_batch(each, found)], found, start))
+
+
+def _fitted_batch(told: Sequence[Valley], found: Sequence[Valley], start: Rule) -> dict[str, float]:
+    """The fields of a rule for the batch, through the best batches of the cells that tell one: in powers of D and, where they can
+    tell it, N; the start's own times a factor where they cannot tell D; nothing where no cell tells any."""
+    if not told:
+        return {}
+    x = _sizes_and_lengths(told, start)
+    x = {"D": x["D"], "N": x["N"]}  # first what varies most
+    batch = np.array([_best_batch(each, found) for each in told])
+    if "D" not in _told_apart(x):
+        own = [start.wanted_batch(each.cell.shape, each.cell.tokens) for each in told]
+        times = float(np.exp(np.log(batch / own).mean()))
+        return {"batch": float(f"{start.batch * times:.4g}"), "steps_least": float(f"{start.steps_least / times:.4g}")}
+    scale, powers = _powers(batch, x, {"N": start.batch_N})
+    exponents = {f"batch_{name}": round(power, 3) for name, power in powers.items()}
+    return {"batch": float(f"{scale:.4g}"), **exponents, "steps_least": 0.0}
 
 
 def _inside(found: Sequence[Valley]) -> list[Valley]:
@@ -211,6 +224,11 @@ class Tuned:
         )
 
     @property
+    def _batches_searched(self) -> bool:
+        """Whether any cell was trained at several batches."""
+        return len(best_batches(self.valleys)) < len(self.valleys)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What is doubtful: floors outside their ladder, batches at an end of those tried, powers that the cells cannot tell."""
         said = []
@@ -218,12 +236,13 @@ class Tuned:
         outside = [each for each in best if not each.inside]
         if outside:
             said.append(f"the best rate is the last of its ladder, and left out of the rule: {_named(outside)}.")
-        window = [
-            each for each in best if _is_end(each, self.valleys, min) and each.batch_tokens == each.cell.shape.context
-        ]
+        window = (
+            [each for each in best if each.batch_tokens == each.cell.shape.context] if self._batches_searched else []
+        )
         if window:
             said.append(
-                f"the best batch is one window, the least there is, and may be less in truth: {_named(window)}."
+                "the best batch is one window, the least there is, and the batch's powers are not drawn through it: "
+                f"{_named(window)}."
             )
         for end, word, remedy in ((min, "least", "smaller"), (max, "largest", "larger")):
             at = [each for each in best if _is_end(each, self.valleys, end) and each not in window]
@@ -280,10 +299,13 @@ def tune(
         for cell in search_cells(grid, corpus.digest)
         for batch in distinct_batches(cell, batches)
     }
-    require_enough_text(grid, corpus, [variant(cell, 1.0, batch) for cell, batch in ladders])
+    vary = partial(variant, rule=grid.first_rule)
+    require_enough_text(grid, corpus, [vary(cell, rate_times=1.0, batch_times=batch) for cell, batch in ladders])
     while True:
         rungs = {
-            (cell, batch, step): [replace(variant(cell, factor**step, batch), seed=seed) for seed in seeds]
+            (cell, batch, step): [
+                replace(vary(cell, rate_times=factor**step, batch_times=batch), seed=seed) for seed in seeds
+            ]
             for (cell, batch), steps in ladders.items()
             for step in steps
         }
@@ -328,7 +350,13 @@ def _require_free(grid: Grid, batches: Sequence[float]) -> None:
 def distinct_batches(cell: RunSpec, batches: Sequence[float]) -> tuple[float, ...]:
     """Those of the batches that are different numbers of windows at this cell; of equal ones, that nearest to the rule's."""
     nearest_last = sorted(batches, key=lambda times: -abs(math.log(times)))
-    return tuple({variant(cell, 1.0, times).recipe.batch_tokens: times for times in nearest_last}.values())
+    return tuple({_whole_windows(cell, times): times for times in nearest_last}.values())
+
+
+def _whole_windows(cell: RunSpec, batch_times: float) -> int:
+    """The batch in tokens, so many times the cell's, as a whole number of windows, at least one."""
+    context = cell.shape.context
+    return context * max(1, round(cell.recipe.batch_tokens * batch_times / context))
 
 
 def _mean_loss(runs: Sequence[Run]) -> float:
@@ -375,13 +403,16 @@ def _three(shapes: Iterable[Shape]) -> list[Shape]:
     return list(dict.fromkeys(ordered[i] for i in (0, len(ordered) // 2, -1)))
 
 
-def variant(spec: RunSpec, rate_times: float, batch_times: float = 1.0) -> RunSpec:
-    """The spec at another rate and batch: the rate times `rate_times` and the square root of the batch's change.
+def variant(spec: RunSpec, rule: Rule, rate_times: float, batch_times: float = 1.0) -> RunSpec:
+    """The spec at another rate and batch: the rate times `rate_times` and the square root of the batch's change, beta2 as the
+    rule has it there, where it is the rule's.
 
     The batch stays a whole number of windows, at least one, and D a whole number of batches.
     """
     recipe = spec.recipe
-    batch = spec.shape.context * max(1, round(recipe.batch_tokens * batch_times / spec.shape.context))
+    batch = _whole_windows(spec, batch_times)
     rate = recipe.learning_rate * rate_times * math.sqrt(batch / recipe.batch_tokens)
     tokens = batch * max(1, round(spec.tokens / batch))
-    return replace(spec, tokens=tokens, recipe=replace(recipe, learning_rate=float(f"{rate:.3g}"), batch_tokens=batch))
+    beta2 = rule.beta2_at(batch) if recipe.beta2 == rule.beta2_at(recipe.batch_tokens) else recipe.beta2
+    recipe = replace(recipe, learning_rate=float(f"{rate:.3g}"), batch_tokens=batch, beta2=beta2)
+    return replace(spec, tokens=tokens, recipe=recipe)

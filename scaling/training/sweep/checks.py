@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -14,6 +15,9 @@ from scaling.runs import Run
 
 if TYPE_CHECKING:
     from scaling.training.corpus import Corpus
+
+#: Runs of one budget have FLOPs that differ by less: each is a whole number of its own batches.
+SAME_C = 0.02
 
 
 def require_same(path: Path, now: Grid) -> None:
@@ -57,11 +61,12 @@ def _short(value: Any) -> str:
 
 def require_no_twins(folder: Path, specs: tuple[RunSpec, ...], strangers: Mapping[str, Run]) -> None:
     """Refuse records of the same shape, seed and budget as a cell, but trained otherwise: they would mix in a fit."""
-    cells = {(spec.shape, spec.seed, f"{spec.C:.1e}"): spec for spec in specs} if strangers else {}
+    cells = defaultdict(list)
+    for spec in specs if strangers else ():
+        cells[spec.shape, spec.seed].append(spec)
     for id, run in strangers.items():
         was = RunSpec.from_json(run.spec)
-        now = cells.get((was.shape, was.seed, f"{was.C:.1e}"))
-        if now:
+        for now in (each for each in cells[was.shape, was.seed] if math.isclose(each.C, was.C, rel_tol=SAME_C)):
             raise ValueError(
                 f"{folder}: record {id} is of a cell of this grid, trained otherwise: {_difference(was, now)}. The grid, the "
                 "rule or the corpus has changed since. Sweep into another folder, or move the old records away."

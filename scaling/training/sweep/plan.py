@@ -69,7 +69,7 @@ class Plan:
     @property
     def memory_bytes(self) -> int:
         """Estimated bytes that the largest missing run takes while it trains."""
-        return max((spec.shape.training_bytes(spec.recipe.batch_tokens) for spec in self.missing), default=0)
+        return max((spec.training_bytes for spec in self.missing), default=0)
 
     @property
     def failed(self) -> tuple[Run, ...]:
@@ -113,10 +113,15 @@ class Plan:
             )
         if few:
             worst = min(few, key=lambda spec: spec.steps)
+            least = all(spec.recipe.batch_tokens == spec.shape.context for spec in few)
+            why = (
+                "one window is the least batch there is: shorten the context, raise the budget or leave these sizes out"
+            )
             said.append(
                 f"{len(few)} of {len(self.specs)} cells take fewer than {FEW_STEPS} steps (N = {worst.shape.N:,}: "
-                f"{worst.steps}): their batch is too large for their tokens, which favours small N."
+                f"{worst.steps}), which favours small N: {why if least else 'their batch is too large for their tokens'}."
             )
+        said += self._shared_batches()
         if self.grid.eval_tokens < EVAL_TOKENS:
             times = math.sqrt(EVAL_TOKENS / self.grid.eval_tokens)
             said.append(
@@ -130,6 +135,22 @@ class Plan:
                 f"{len(repeated)} of {len(self.specs)} cells repeat their text, up to {max(repeated):.2f} epochs."
             )
         return tuple(said)
+
+    def _shared_batches(self) -> list[str]:
+        """What branches of a trunk pay for its one batch, which is the rule's for the longest of them."""
+        if "batch_tokens" in self.grid.axes or any(
+            "batch_tokens" in each.recipe for each in (self.grid, *self.grid.cells)
+        ):
+            return []
+        times = [spec.recipe.batch_tokens / self.grid.first_rule(spec.shape, spec.tokens).batch_tokens
+                 for spec in self.specs if spec.trunk]  # fmt: skip
+        large = [each for each in times if each >= 4]
+        if not large:
+            return []
+        return [
+            f"{len(large)} of {len(self.specs)} cells share a trunk whose batch is 4 to {max(large):g} times what the rule "
+            "gives for their own tokens, which favours small N: take lengths of a size that are nearer to each other."
+        ]
 
     def _epochs(self, spec: RunSpec) -> float:
         if spec.id in self.records:

@@ -10,6 +10,7 @@ import resource
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -73,15 +74,15 @@ class Meter:
         """Count on from what an earlier process of the same run had measured; None where it had measured nothing."""
         self.joules = None if self.joules is None else joules
 
-    def kwh(self, seconds: float) -> tuple[float | None, str]:
+    def kwh(self, seconds: float, devices: int) -> tuple[float | None, str]:
         """Kilowatt hours since the beginning and how they are known; None where neither energy nor power is known.
 
-        `seconds` is what an estimate is made with, where no counter tells the whole of it.
+        `seconds` and the `devices` of the run are what an estimate is made with, where no counter tells the whole of it.
         """
         joules = self.sample()
         if joules is not None:
             return joules / 3.6e6, self.how
-        watts, source = _watts()
+        watts, source = _watts(devices)
         if watts is None:
             return None, f"not known: {source}"
         return watts * seconds / 3.6e6, f"estimated: {watts:.4g} W ({source}) x time"
@@ -102,14 +103,14 @@ class PeakMemory:
         return now if now > self.before else None
 
 
-def machine() -> dict[str, Any]:
-    """The device and the versions that a record names."""
+def machine(devices: int) -> dict[str, Any]:
+    """The device, times the `devices` that a run was laid out over, and the versions that a record names."""
     device = jax.devices()[0]
     kind = device.device_kind
     if device.platform == "cpu":
         kind = f"cpu: {platform.processor() or platform.machine()}, {cores()} core(s)"
-    elif jax.device_count() > 1:
-        kind = f"{kind} x {jax.device_count()}"
+    elif devices > 1:
+        kind = f"{kind} x {devices}"
     return {
         "device": kind,
         "versions": {
@@ -180,20 +181,19 @@ def is_out_of_memory(error: BaseException) -> bool:
 def out_of_memory(spec: RunSpec, runs: int = 1, devices: int = 1) -> OutOfMemory:
     """The error that says what such a run needs, what there is, and what would fit, by `Shape.training_bytes`."""
     shape, recipe, limit = spec.shape, spec.recipe, memory_bytes()
-    narrow = recipe.precision == "bfloat16"
 
-    def needs(batch: int = recipe.batch_tokens, narrow: bool = narrow, remat: bool = recipe.remat) -> float:
-        return shape.training_bytes(batch, bytes_per_activation=2 if narrow else 4, remat=remat) / devices
+    def needs(**changes: Any) -> float:
+        return replace(spec, recipe=replace(recipe, **changes)).training_bytes / devices
 
     def fits(**changes: Any) -> bool:
         return needs(**changes) <= MEMORY_SHARE * limit
 
     windows = recipe.batch_tokens // shape.context
     halves = [windows >> by for by in range(1, windows.bit_length())]
-    batch = next((count * shape.context for count in halves if fits(batch=count * shape.context)), None)
+    batch = next((count * shape.context for count in halves if fits(batch_tokens=count * shape.context)), None)
     ways = [f"batch_tokens = {batch:,}"] if batch else []
     ways += ["remat = true"] if not recipe.remat and fits(remat=True) else []
-    ways += ['precision = "bfloat16"'] if not narrow and fits(narrow=True) else []
+    ways += ['precision = "bfloat16"'] if recipe.precision != "bfloat16" and fits(precision="bfloat16") else []
     if runs > 1:
         ways = [f"{runs // 2} runs at once instead of {runs}"]
     ways.append(f"{max(devices + 1, math.ceil(devices * needs() / (MEMORY_SHARE * limit)))} devices")
@@ -203,8 +203,9 @@ def out_of_memory(spec: RunSpec, runs: int = 1, devices: int = 1) -> OutOfMemory
     )
 
 
-def _watts() -> tuple[float | None, str]:
-    """Power of the devices in training, and where the number is from; None where that of the chip is not known."""
+def _watts(devices: int) -> tuple[float | None, str]:
+    """Power in training of those of a run's devices that are this process', and where the number is from; None where that of the
+    chip is not known."""
     device = jax.devices()[0]
     if device.platform == "cpu":
         source = f"{cores()} core(s) at {WATTS_PER_CORE} W, Xeon 8480+ design power over its cores"
@@ -213,7 +214,9 @@ def _watts() -> tuple[float | None, str]:
     if chip is None or chip.watts is None:
         return None, f"no energy counter, and accelerators.csv has no power of {device.device_kind}"
     share = chip.power_share or POWER_SHARE
-    return chip.watts * share * jax.local_device_count(), f"{chip.name}, {share:.0%} of its limit, accelerators.csv"
+    return chip.watts * share * min(
+        devices, jax.local_device_count()
+    ), f"{chip.name}, {share:.0%} of its limit, accelerators.csv"
 
 
 @cache

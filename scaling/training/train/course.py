@@ -225,7 +225,7 @@ class Course:
         tokens = own_steps * spec.recipe.batch_tokens
         seconds = self.seconds / many
         flops = spec.shape.flops_per_token * tokens
-        kwh, how = self.meter.kwh(self.seconds + eval_seconds)
+        kwh, how = self.meter.kwh(self.seconds + eval_seconds, self.devices)
         kwh, memory = _of_all_processes(kwh, self.memory.bytes())
         return {
             "seconds": seconds,
@@ -242,7 +242,7 @@ class Course:
             "energy_how": how,
             "packed": many,
             "devices": self.devices,
-            **cost.machine(),
+            **cost.machine(self.devices),
         }
 
     def _record(self, run: int, fault: str | None, found: dict[str, np.ndarray], measured: dict[str, Any]) -> Run:
@@ -269,9 +269,17 @@ class Course:
             bits_per_byte=loss / math.log(2) / bytes_per_token if bytes_per_token else None,
             heldout=held,
             epochs=self.corpus.epochs(spec.tokens, spec.shape.context),
-            flags=[f"few steps: {spec.steps}, fewer than {FEW_STEPS}"] if spec.steps < FEW_STEPS else [],
+            flags=self._flags(spec),
             **common,
         )
+
+    def _flags(self, spec: RunSpec) -> list[str]:
+        """What is doubtful about a run."""
+        windows = spec.recipe.batch_tokens // spec.shape.context
+        said = [f"few steps: {spec.steps}, fewer than {FEW_STEPS}"] if spec.steps < FEW_STEPS else []
+        if windows % self.devices:
+            said.append(f"each of {self.devices} devices computed the whole batch, which is {windows} windows")
+        return said
 
 
 def require_corpus(spec: RunSpec, corpus: Corpus) -> None:

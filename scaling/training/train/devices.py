@@ -37,17 +37,14 @@ def is_first() -> bool:
 
 
 def mesh_for(rows: int) -> Mesh | None:
-    """The devices that a batch of this many windows is split over; None where that is one.
+    """The devices that a run with batches of this many windows is laid out over; None where that is one.
 
-    On one machine, as many as divide the rows. Raises ValueError where several machines' devices do not divide them.
+    In one process, as many as divide the rows. In several it is all of them, since none may leave the run, and where they do
+    not divide the rows each computes the whole batch.
     """
     devices = jax.devices()
-    if jax.process_count() > 1 and rows % len(devices):
-        raise ValueError(
-            f"a batch of {rows} windows cannot be split over {len(devices)} devices. Give a batch of a multiple of "
-            f"{len(devices)} windows, or start fewer processes."
-        )
     count = max(n for n in range(1, len(devices) + 1) if rows % n == 0)
+    count = len(devices) if jax.process_count() > 1 else count
     return Mesh(np.array(devices[:count]), ("data",)) if count > 1 else None
 
 
@@ -56,14 +53,14 @@ def whole(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def split(mesh: Mesh, axis: int) -> NamedSharding:
-    """Split along one axis."""
-    return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+def split(mesh: Mesh, axis: int, size: int) -> NamedSharding:
+    """Split along one axis of this size; a copy on every device where they do not divide it."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data")) if size % mesh.size == 0 else whole(mesh)
 
 
 def rows(mesh: Mesh | None, count: int) -> NamedSharding | None:
     """How so many rows are split; None where there is one device, or where the devices do not divide them."""
-    return split(mesh, 0) if mesh and count % mesh.size == 0 else None
+    return split(mesh, 0, count) if mesh and count % mesh.size == 0 else None
 
 
 def state_sharding(mesh: Mesh, leaf: Any) -> NamedSharding:
@@ -71,7 +68,8 @@ def state_sharding(mesh: Mesh, leaf: Any) -> NamedSharding:
     fitting = [axis for axis, size in enumerate(leaf.shape) if size % mesh.size == 0]
     if leaf.size < SPLIT_SIZE or not fitting:
         return whole(mesh)
-    return split(mesh, max(fitting, key=lambda axis: leaf.shape[axis]))
+    longest = max(fitting, key=lambda axis: leaf.shape[axis])
+    return split(mesh, longest, leaf.shape[longest])
 
 
 def place(array: np.ndarray, sharding: NamedSharding | None) -> jax.Array:

@@ -53,7 +53,8 @@ class Feed:
             drawn = [starts.astype(np.int32) for starts in drawn]
         rows = [padded(each, length) for each in drawn]
         rows = rows[0] if len(rows) == 1 else np.stack(rows)
-        split = devices.split(self.mesh, rows.ndim - (1 if self.resident is not None else 2)) if self.mesh else None
+        axis = rows.ndim - (1 if self.resident is not None else 2)
+        split = devices.split(self.mesh, axis, rows.shape[axis]) if self.mesh else None
         placed = devices.place(rows, split)
         return {"tokens": placed} if self.resident is None else {"ids": self.resident, "starts": placed}
 

@@ -56,7 +56,7 @@ def train_many(
             "Group them by shape, batch, tokens and the rest of their recipe."
         )
     spec = specs[0]
-    most = max(1, int(MEMORY_SHARE * cost.memory_bytes() / spec.shape.training_bytes(spec.recipe.batch_tokens)))
+    most = max(1, int(MEMORY_SHARE * cost.memory_bytes() / spec.training_bytes))
     options = {"checkpoints": checkpoints, "watch": watch, "stopping": stopping, "done": done, "how": how, "keep": keep}
     parts = functools.partial(train_many, corpus=corpus, trained=trained, **options)
     if len(specs) > most:

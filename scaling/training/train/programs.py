@@ -110,14 +110,16 @@ def _compiled(shape, recipe, ids, runs, mesh, fresh, advance, evaluate) -> Progr
     if mesh:
         everywhere = devices.whole(mesh)
         where = jax.tree.map(functools.partial(devices.state_sharding, mesh), state)
-        split = {name: everywhere if name == "ids" else devices.split(mesh, 1) for name in data}
+        split = {name: everywhere if name == "ids" else devices.split(mesh, 1, rows) for name in data}
         placed["advance"] = {
             "in_shardings": (where, split, everywhere, everywhere),
             "out_shardings": (where, everywhere),
         }
         placed["fresh"] = {"in_shardings": everywhere, "out_shardings": where}
-        shared = devices.rows(mesh, windows.shape[0]) or everywhere
-        placed["evaluate"] = {"in_shardings": (where["params"], shared), "out_shardings": everywhere}
+        placed["evaluate"] = {
+            "in_shardings": (where["params"], devices.split(mesh, 0, windows.shape[0])),
+            "out_shardings": everywhere,
+        }
     light = _LIGHT if jax.default_backend() == "cpu" else None
     compiled_advance = (
         jax.jit(advance, donate_argnums=0, **placed["advance"]).lower(state, data, rates, count).compile()
