@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from scaling.recipe import RULES
 from scaling.runs import Run, record_paths, to_json, write_whole
 
 ROOT = Path(__file__).parents[1]
+
+#: Rates further than so many times from the rule's are left out: no parabola reaches that far.
+NEAR = 5.0
 
 #: A cost by size whose standard error is above this, as a share of the loss, is told by no number.
 TOLD = 0.01
@@ -41,6 +44,10 @@ class Cell:
     def rule_rate(self) -> float:
         """The default rule's rate here, for this batch."""
         return RULES["valley"](self.spec.shape, self.spec.tokens, self.spec.recipe.batch_tokens).learning_rate
+
+    def is_near(self, rate: float) -> bool:
+        """Whether a rate is so near to the rule's that it counts."""
+        return 1 / NEAR < rate / self.rule_rate < NEAR
 
     def mean(self, rate: float) -> float:
         """Mean loss over seeds, nats per token."""
@@ -61,7 +68,7 @@ class Cell:
 
 
 def read(corpus: str) -> list[Cell]:
-    """The cells of a corpus that were trained at more than one rate, smallest budget and size first."""
+    """The cells of a corpus that were trained at more than one rate near the rule's, smallest budget and size first."""
     folders = [ROOT / "runs" / f"valleys-{corpus}"]
     folders += sorted(each for of in ("rates", "batches") for each in (ROOT / "runs").glob(f"{of}-{corpus}*"))
     specs, losses = {}, defaultdict(lambda: defaultdict(dict))
@@ -70,7 +77,12 @@ def read(corpus: str) -> list[Cell]:
         key = (spec.shape, spec.tokens, spec.recipe.batch_tokens, spec.eval_tokens)
         specs.setdefault(key, spec)
         losses[key][spec.recipe.learning_rate][spec.seed] = run.loss
-    cells = [Cell(specs[key], dict(sorted(rates.items()))) for key, rates in losses.items() if len(rates) > 1]
+    cells = [Cell(specs[key], rates) for key, rates in losses.items()]
+    cells = [
+        replace(cell, losses={rate: cell.losses[rate] for rate in sorted(cell.losses) if cell.is_near(rate)})
+        for cell in cells
+    ]
+    cells = [cell for cell in cells if len(cell.losses) > 1]
     return sorted(cells, key=lambda cell: (float(f"{cell.spec.C:.0e}"), cell.spec.shape.N))
 
 

@@ -342,6 +342,45 @@ def test_records_of_another_recipe_are_not_mixed_in(grid, swept, tmp_path):
     assert sweeps.plan(narrower, folder).warnings[0].startswith("2 records in")
 
 
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (
+            {"budgets": [1e8], "sizes": [1e4]},
+            ["1 of 1 cells take fewer than 500 steps", "one window is the least batch"],
+        ),
+        (
+            {"budgets": [1e11], "sizes": [1e4], "recipe": {"batch_tokens": 8192}},
+            ["their batch is too large for their tokens"],
+        ),
+        (
+            {"budgets": [1e11, 1e12], "sizes": [1e4, 4e4], "schedule": "wsd"},
+            ["2 of 4 cells share a trunk", "4 to 8 times"],
+        ),
+        ({"budgets": [1e11, 2e11], "sizes": [1e4, 4e4], "schedule": "wsd"}, []),
+        ({"budgets": [1e11, 1e12], "sizes": [1e4, 4e4]}, []),
+    ],
+    ids=["one window", "large batch", "trunk", "near lengths", "no trunk"],
+)
+def test_batches_that_cost_loss_are_named(table, says, grid, tmp_path):
+    plan = sweeps.plan(Grid.of({"corpus": grid.corpus, "epochs": 1e6, "eval_tokens": 4096, **table}), tmp_path)
+    said = [each for each in plan.warnings if "epochs" not in each and "held-out" not in each]
+    assert len(said) == bool(says)
+    assert all(each in said[0] for each in says)
+
+
+def test_records_trained_otherwise_are_seen_however_their_budget_rounds(grid, tmp_path):
+    """At 1.25e11 FLOPs whole batches of one size and of another round to 1.2e11 and 1.3e11."""
+    table = {"corpus": grid.corpus, "budgets": [1.25e11], "sizes": [1e4, 2e4, 4e4], "epochs": 1e6, "eval_tokens": 4096}
+    now = Grid.of({**table, "recipe": {"batch_tokens": 128}})
+    digest = sweeps.plan(now, tmp_path / "new").digest
+    for spec in Grid.of({**table, "recipe": {"batch_tokens": 2048}}).specs(digest):
+        folder = tmp_path / spec.id
+        Run.of(spec, status="done", loss=2.0, loss_se=0.0).write(folder)
+        with pytest.raises(ValueError, match="batch_tokens was 2048, is now 128"):
+            sweeps.plan(now, folder)
+
+
 def test_too_little_text_says_how_many_epochs(grid, tmp_path):
     hungry = replace(grid, curves=tuple(replace(curve, budget=curve.budget * 1000) for curve in grid.curves))
     with pytest.raises(ValueError, match=r"that is .* epochs, and the grid allows 1"):

@@ -149,7 +149,7 @@ class Plan:
             return []
         return [
             f"{len(large)} of {len(self.specs)} cells share a trunk whose batch is 4 to {max(large):g} times what the rule "
-            "gives for their own tokens, which favours small N: take lengths of a size that are nearer to each other."
+            "gives for their own tokens, which costs them loss: take lengths of a size that are nearer to each other."
         ]
 
     def _epochs(self, spec: RunSpec) -> float:
