@@ -123,6 +123,29 @@ def test_an_existing_tokenizer_file_gives_its_own_ids(trained, lines, tmp_path):
     assert Corpus.of(str(tmp_path), tokenizer=str(trained.folder / "tokenizer.json")).digest == trained.digest
 
 
+def test_a_cached_corpus_takes_no_tokenizer_but_its_own(trained, lines, tmp_path):
+    """By the name that it was built with, or a file of the same content; of ids that came without one, none."""
+    name, own = f"digest:{trained.digest}", trained.folder / "tokenizer.json"
+    copy, changed, missing = (tmp_path / each for each in ("copy.json", "changed.json", "missing.json"))
+    copy.write_bytes(own.read_bytes())
+    changed.write_bytes(own.read_bytes() + b"\n")
+    for tokenizer in (None, "bpe:400", str(own), str(copy)):
+        assert Corpus.of(name, tokenizer=tokenizer).digest == trained.digest
+    nanogpt(tmp_path / "ids.bin", np.arange(5000))
+    bare = f"digest:{Corpus.of(str(tmp_path / 'ids.bin')).digest}"
+    for corpus, tokenizer, says in [
+        (name, "bpe:300", "in the tokens of bpe:400, not of 'bpe:300'. Leave tokenizer out"),
+        (name, "bytes", "in the tokens of bpe:400, not of 'bytes'"),
+        (name, str(missing), r"in the tokens of bpe:400 .digest \w+., not of '.*missing.json' .no such file"),
+        (name, str(changed), r"in the tokens of bpe:400 .digest \w+., not of '.*changed.json' .digest \w+"),
+        (bare, str(own), "in the tokens of no tokenizer, not of '.*tokenizer.json'"),
+        (bare, "bpe:400", "in the tokens of no tokenizer, not of 'bpe:400'"),
+    ]:
+        with pytest.raises(ValueError, match=says) as raised:
+            Corpus.of(corpus, tokenizer=tokenizer)
+        assert "\n" not in str(raised.value)
+
+
 def nanogpt(path, ids):
     np.asarray(ids, np.uint16).tofile(path)
 
