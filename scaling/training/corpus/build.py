@@ -64,22 +64,26 @@ class Wanted:
     def fingerprint(self) -> str:
         """What the sources look like from outside; a change of any of it gives another fingerprint.
 
-        Of `python`, the versions and where they are installed; of files, each one's name, size and time of change.
+        Of `python`, the versions and where they are installed; of files, each one's name, size and time of change, and whether
+        it is of token ids that are held out.
         """
         if self.name == "python":
             versions = [f"{each} {version(each)}" for each in documents.DISTRIBUTIONS]
             seen = [sys.version, *sysconfig.get_paths().values(), *versions]
         else:
-            stats = ((label, path.stat()) for label, path in self.files)
-            seen = [
-                str(Path(self.name).expanduser().resolve()),
-                *(f"{label} {stat.st_size} {stat.st_mtime_ns}" for label, stat in stats),
-            ]
+            seen = [str(Path(self.name).expanduser().resolve()), *(_seen(label, path) for label, path in self.files)]
         if self.tokenizer and (path := Path(self.tokenizer).expanduser()).is_file():
             stat = path.stat()
             seen.append(f"{stat.st_size} {stat.st_mtime_ns}")
         said = [self.name, self.tokenizer or "", self.column, str(self.whole), *seen]
         return hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
+
+
+def _seen(label: str, path: Path) -> str:
+    """What a file looks like from outside, and whether it is of token ids that are held out: a cache of before may not know."""
+    stat = path.stat()
+    held_out = documents.kind(path) in documents.IDS and pretokenized.is_held_out(label)
+    return f"{label} {stat.st_size} {stat.st_mtime_ns}" + " held out" * held_out
 
 
 def cached(wanted: Wanted) -> Stored:
