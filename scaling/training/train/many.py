@@ -7,7 +7,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Container, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,14 +93,16 @@ def _train_pack(specs, corpus, *, checkpoints, watch, stopping, done, keep, how)
         if kept:
             write_whole(kept / "how.json", to_json({"how": how}))
     course = Course(specs, corpus, kept=kept, watch=watch, stopping=stopping, how=how or "vmap")
-    with suppress(Diverged):
+    try:
         course.advance(specs[0].steps)
+    except Diverged:
+        keep = False
     runs = course.records()
+    if keep:
+        course.keep()  # before any run has its record, which would leave nothing to go on with
     for run in runs:
         done(run)
-    if keep:
-        course.keep()
-    else:
+    if not keep:
         checkpoint.drop(kept)
     return runs
 
