@@ -10,7 +10,7 @@ from scaling.grid import RunSpec
 from scaling.recipe import Recipe
 from scaling.shape import Shape
 from scaling.training.executors import Local, local
-from scaling.training.train import Interrupted, checkpoint, many, train_many
+from scaling.training.train import Interrupted, OutOfMemory, Progress, checkpoint, many, train_many
 from scaling.training.train.course import Course
 
 
@@ -92,6 +92,20 @@ def test_a_pack_that_diverged_whole_keeps_no_state(pack, corpus, tmp_path, monke
     monkeypatch.setattr(Course, "fault", lambda course, run: "the loss rose")
     runs = train_many(pack, corpus, checkpoints=tmp_path, keep=True)
     assert [run.status for run in runs] == ["failed", "failed"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pack_that_is_halved_leaves_no_state_behind(pack, corpus, tmp_path):
+    kept = []
+
+    def full_at_first(progress: Progress) -> None:
+        if not kept:
+            kept.extend(tmp_path.iterdir())
+            raise OutOfMemory("it does not fit")
+
+    runs = train_many(pack, corpus, checkpoints=tmp_path, watch=full_at_first)
+    assert [run.status for run in runs] == ["done", "done"]
+    assert len(kept) == 1
     assert list(tmp_path.iterdir()) == []
 
 

@@ -65,6 +65,7 @@ def train_many(
     except Exception as error:  # it may turn out while compiling, while both ways are measured, or in training
         if len(specs) == 1 or not (isinstance(error, OutOfMemory) or cost.is_out_of_memory(error)):
             raise
+    checkpoint.drop(_kept(specs, checkpoints))  # its parts begin anew, each in a folder of its own
     half = len(specs) // 2
     return parts(specs[:half]) + parts(specs[half:])
 
@@ -86,8 +87,7 @@ def faster(spec: RunSpec, corpus: Corpus, runs: int) -> How:
 
 
 def _train_pack(specs, corpus, *, checkpoints, watch, stopping, done, keep, how) -> list[Run]:
-    pack = hashlib.sha256(" ".join(spec.id for spec in specs).encode()).hexdigest()[:16]
-    kept = checkpoints / pack if checkpoints else None
+    kept = _kept(specs, checkpoints)
     if len(specs) > 1:
         how = _begun(kept) or how or faster(specs[0], corpus, len(specs))
         if kept:
@@ -105,6 +105,12 @@ def _train_pack(specs, corpus, *, checkpoints, watch, stopping, done, keep, how)
     if not keep:
         checkpoint.drop(kept)
     return runs
+
+
+def _kept(specs: Sequence[RunSpec], checkpoints: Path | None) -> Path | None:
+    """Where the state of a pack is kept; None where nothing is."""
+    pack = hashlib.sha256(" ".join(spec.id for spec in specs).encode()).hexdigest()[:16]
+    return checkpoints / pack if checkpoints else None
 
 
 def _begun(kept: Path | None) -> How | None:
