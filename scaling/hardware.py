@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -132,19 +133,36 @@ def _shipped(cls: type[Any]) -> tuple[Any, ...]:
 
 
 def _read(cls: type[Any], path: Path) -> tuple[Any, ...]:
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = [line for line in file if line.strip() and not line.startswith("#")]
-    rows = list(csv.DictReader(lines))
+    """The rows of a CSV, blank lines and those of # left out. Raises ValueError naming the file, and the line of a bad row."""
     known = {field.name: str(field.type) for field in fields(cls)}
-    for column in rows[0] if rows else ():
+    numbered = [(number, line) for number, line in _lines(path) if line.strip() and not line.startswith("#")]
+    table = csv.DictReader(line for _, line in numbered)
+    for column in table.fieldnames or ():
         if column not in known:
-            near = difflib.get_close_matches(str(column), known, 1)
+            near = difflib.get_close_matches(column, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"known columns: {', '.join(known)}."
             raise ValueError(f"{path}: unknown column {column!r}; {hint}")
-    return tuple(_row(cls, path, row, known) for row in rows)
+    return tuple(_row(cls, path, numbered[table.line_num - 1][0], row, known) for row in table)
 
 
-def _row(cls: type[Any], path: Path, row: Mapping[str, str | None], types: Mapping[str, str]) -> Any:
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """(number, line) of every line of a file, from 1; the mark that Excel begins a file with is left out."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: not UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02x}). Save it as CSV UTF-8."
+        ) from None
+    return list(enumerate(io.StringIO(text, newline=""), 1))
+
+
+def _row(cls: type[Any], path: Path, line: int, row: Mapping[Any, Any], types: Mapping[str, str]) -> Any:
+    """One row as what it describes. `row` is csv's: None for cells that lack, and a list, under None, of those too many."""
+    if None in row:
+        raise ValueError(
+            f"{path}, line {line} ({row.get('name')}): {len(row) - 1 + len(row[None])} cells, needed the {len(row) - 1} that the "
+            "header names. Take the others out, or put quotes around a cell with a comma in it."
+        )
     values: dict[str, Any] = {}
     for column, text in row.items():
         text = (text or "").strip()
@@ -157,7 +175,7 @@ def _row(cls: type[Any], path: Path, row: Mapping[str, str | None], types: Mappi
         elif text:
             values[column] = _number(text, f"{path}: {row.get('name')}, {column}")
     if not values.get("name"):
-        raise ValueError(f"{path}: a row without a name.")
+        raise ValueError(f"{path}, line {line}: a row without a name.")
     found = cls(**values)
     if isinstance(found, Accelerator):
         _check_dense_row(found, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-from scaling.shape import Shape, is_number
+from scaling.shape import Shape, is_finite
 
 SCHEDULES = ("linear", "cosine", "constant", "wsd")
 COOLDOWNS = ("1-sqrt", "linear")
@@ -13,6 +13,9 @@ PRECISIONS = ("float32", "bfloat16")
 
 #: A run of fewer steps is flagged in its plan and record: so few favour small N.
 FEW_STEPS = 500
+
+#: A batch has fewer tokens than this; a larger one is a mistake in a rule's powers.
+MOST_TOKENS = 2**63
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,12 @@ class Recipe:
         numbers = ("learning_rate", "batch_tokens", "warmup_tokens", "beta1", "beta2", "weight_decay", "clip", "z_loss",
                    "decay_share", "balance_loss")  # fmt: skip
         for name in numbers:
-            value = getattr(self, name)
-            _require(is_number(value) and math.isfinite(value), name, value, "a number")
+            _require(is_finite(getattr(self, name)), name, getattr(self, name), "a number")
         for name in ("batch_tokens", "warmup_tokens"):
-            _require(getattr(self, name) == int(getattr(self, name)), name, getattr(self, name), "a whole number")
+            value = getattr(self, name)
+            _require(value == int(value), name, value, "a whole number")
+            object.__setattr__(self, name, int(value))  # 1e5 is 100000, and has its id
+        _require(self.batch_tokens < MOST_TOKENS, "batch_tokens", self.batch_tokens, "fewer than 2^63")
         for name in ("learning_rate", "batch_tokens", "clip"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
         for name in ("warmup_tokens", "weight_decay", "z_loss", "balance_loss"):
@@ -110,7 +115,8 @@ class Rule:
                 needed = f"one of {', '.join(COUNTS)}"
                 _require(value in COUNTS, each.name, value, needed, "rule")
             else:
-                _require(is_number(value) and not math.isnan(value), each.name, value, "a number", "rule")
+                endless = each.name in ("rate_most", "warmup_most") and value == math.inf  # no limit
+                _require(is_finite(value) or endless, each.name, value, "a number", "rule")
         for name in ("rate", "batch", "rate_most"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number", "rule")
         for name in ("warmup_most", "weight_decay", "steps_least"):
@@ -120,22 +126,17 @@ class Rule:
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)", "rule")
 
     def __call__(self, shape: Shape, tokens: float, batch_tokens: int | None = None) -> Recipe:
-        """The recipe of a run of this shape and D = `tokens`, for the batch that is given, or else the rule's own."""
+        """The recipe of a run of this shape and D = `tokens`, for the batch that is given, or else the rule's own.
+
+        Raises ValueError for a batch that is no positive number, and where a power law is too large or too near 0 for a number.
+        """
+        where = _where(shape, tokens)
         N = self.N(shape)
-        if batch_tokens is None:
-            least = self.windows_least * shape.context
-            batch = _batch_tokens(shape, max(least, self.wanted_batch(shape, tokens)))
-        else:
-            _require(
-                is_number(batch_tokens) and 0 < batch_tokens < math.inf,
-                "batch_tokens",
-                batch_tokens,
-                "a positive number",
-            )
-            batch = batch_tokens
-        rate = self.rate * N**self.rate_N * tokens**self.rate_D * shape.width**self.rate_width
-        rate = min(self.rate_most, rate) * (batch / 256) ** self.rate_batch
-        decay = self.weight_decay * N**self.weight_decay_N * tokens**self.weight_decay_D
+        batch = self._batch(shape, tokens) if batch_tokens is None else batch_tokens
+        _require(is_finite(batch) and batch > 0, "batch_tokens", batch, "a positive number")
+        rate = min(self.rate_most, self._scaled("rate", self.rate, where, N=N, D=tokens, width=shape.width))
+        rate = self._scaled("rate", rate, where, batch=batch / 256)
+        decay = self._scaled("weight_decay", self.weight_decay, where, N=N, D=tokens)
         return Recipe(
             learning_rate=_three_digits(rate),
             batch_tokens=batch,
@@ -146,14 +147,45 @@ class Rule:
         )
 
     def wanted_batch(self, shape: Shape, tokens: float) -> float:
-        """Tokens of a batch before it is rounded to windows."""
-        batch = self.batch * self.N(shape) ** self.batch_N * tokens**self.batch_D
+        """Tokens of a batch before it is rounded to windows. Raises ValueError where the power laws give no number."""
+        batch = self._scaled("batch", self.batch, _where(shape, tokens), N=self.N(shape), D=tokens)
         return min(batch, tokens / self.steps_least) if self.steps_least else batch
 
     def beta2_at(self, batch_tokens: int) -> float:
         """beta2 at a batch of so many tokens."""
-        forgets = (1 - self.beta2) * (batch_tokens / 256) ** self.beta2_batch
+        where = f"batches of {batch_tokens:,} tokens"
+        forgets = self._scaled("beta2", 1 - self.beta2, where, batch=batch_tokens / 256)
         return max(0.0, 1 - forgets) if self.beta2_batch else self.beta2
+
+    def _batch(self, shape: Shape, tokens: float) -> int:
+        """The rule's own batch, in tokens. Raises ValueError where it is too large to be one."""
+        wanted = max(self.windows_least * shape.context, self.wanted_batch(shape, tokens))
+        if wanted >= MOST_TOKENS:
+            raise ValueError(
+                f"rule.batch and windows_least give {wanted:.3g} tokens a batch at {_where(shape, tokens)}: needed fewer than "
+                "2^63. Give less, or powers nearer to 0."
+            )
+        return _batch_tokens(shape, wanted)
+
+    def _scaled(self, name: str, value: float, where: str, **bases: float) -> float:
+        """`value` times the powers of the bases, each by the field of its name: of `rate` and N, N^`rate_N`.
+
+        Raises ValueError naming the field, the powers and `where`, if that is too large or too near 0 for a number.
+        """
+        scaled = value
+        try:
+            for base, size in bases.items():
+                scaled *= size ** float(getattr(self, f"{name}_{base}"))
+        except OverflowError:
+            scaled = math.inf
+        if not (0 < scaled < math.inf or scaled == value):
+            powers = {f"{name}_{base}": getattr(self, f"{name}_{base}") for base in bases}
+            said = ", ".join(f"{power} = {exponent:g}" for power, exponent in powers.items() if exponent)
+            raise ValueError(
+                f"rule.{name} = {getattr(self, name):g} with {said} is too {'near 0' if scaled == 0 else 'large'} at {where}. "
+                "Give powers nearer to 0."
+            )
+        return scaled
 
     def N(self, shape: Shape) -> int:
         """The count that the powers are of: the parameters that one token meets."""
@@ -179,6 +211,10 @@ RULES: dict[str, Rule] = {
     "step-law": Rule(rate=1.79, rate_N=-0.713, rate_D=0.307, batch=0.58, batch_D=0.571, count="N_nonembedding"),
     "porian": Rule(rate=3.7, rate_N=-0.36, batch=0.7576, batch_N=0.703, count="N_matmul"),
 }
+
+
+def _where(shape: Shape, tokens: float) -> str:
+    return f"N = {shape.N:,} and D = {tokens:.4g} tokens"
 
 
 def _three_digits(value: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect, bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -298,6 +299,11 @@ def _heads_of(width: int, head_width: int) -> int:
 def is_number(value: object) -> TypeGuard[float]:
     """Whether this is a number, and not true or false; it may be infinite."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_finite(value: object) -> TypeGuard[float]:
+    """Whether this is a number, and one that a float holds: neither infinite, nor a whole number of over 308 digits."""
+    return is_number(value) and abs(value) <= sys.float_info.max
 
 
 def _require_whole(name: str, value: object, least: int) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scaling.training.corpus import SEPARATOR, Corpus, shards
+from scaling.training.corpus import SEPARATOR, Corpus, pretokenized, shards
 from scaling.training.corpus.tokenizers import _characters, id_type
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -123,6 +123,29 @@ def test_an_existing_tokenizer_file_gives_its_own_ids(trained, lines, tmp_path):
     assert Corpus.of(str(tmp_path), tokenizer=str(trained.folder / "tokenizer.json")).digest == trained.digest
 
 
+def test_a_cached_corpus_takes_no_tokenizer_but_its_own(trained, lines, tmp_path):
+    """By the name that it was built with, or a file of the same content; of ids that came without one, none."""
+    name, own = f"digest:{trained.digest}", trained.folder / "tokenizer.json"
+    copy, changed, missing = (tmp_path / each for each in ("copy.json", "changed.json", "missing.json"))
+    copy.write_bytes(own.read_bytes())
+    changed.write_bytes(own.read_bytes() + b"\n")
+    for tokenizer in (None, "bpe:400", str(own), str(copy)):
+        assert Corpus.of(name, tokenizer=tokenizer).digest == trained.digest
+    nanogpt(tmp_path / "ids.bin", np.arange(5000))
+    bare = f"digest:{Corpus.of(str(tmp_path / 'ids.bin')).digest}"
+    for corpus, tokenizer, says in [
+        (name, "bpe:300", "in the tokens of bpe:400, not of 'bpe:300'. Leave tokenizer out"),
+        (name, "bytes", "in the tokens of bpe:400, not of 'bytes'"),
+        (name, str(missing), r"in the tokens of bpe:400 .digest \w+., not of '.*missing.json' .no such file"),
+        (name, str(changed), r"in the tokens of bpe:400 .digest \w+., not of '.*changed.json' .digest \w+"),
+        (bare, str(own), "in the tokens of no tokenizer, not of '.*tokenizer.json'"),
+        (bare, "bpe:400", "in the tokens of no tokenizer, not of 'bpe:400'"),
+    ]:
+        with pytest.raises(ValueError, match=says) as raised:
+            Corpus.of(corpus, tokenizer=tokenizer)
+        assert "\n" not in str(raised.value)
+
+
 def nanogpt(path, ids):
     np.asarray(ids, np.uint16).tofile(path)
 
@@ -151,6 +174,47 @@ def test_ids_come_as_others_wrote_them(tmp_path, write):
     assert np.array_equal(corpus.heldout, ids[5000:])
     assert (corpus.vocab, corpus.train.dtype, corpus.bytes_per_token) == (50257, np.uint16, None)
     assert corpus.batches(0, 0, 2, 64, 16).max() > 255
+
+
+@pytest.mark.parametrize("folder", ["val", "Validation", "fineweb-test"])
+def test_a_folder_says_what_is_held_out(tmp_path, folder):
+    ids = np.random.default_rng(2).integers(0, 50257, 6000)
+    (tmp_path / "test" / "train").mkdir(parents=True)  # what is above the corpus says nothing
+    (tmp_path / "test" / folder / "en").mkdir(parents=True)
+    npy(tmp_path / "test" / "train" / "s0", ids[:5000])
+    npy(tmp_path / "test" / folder / "s0", ids[5000:5500])
+    npy(tmp_path / "test" / folder / "en" / "s0", ids[5500:])
+    corpus = Corpus.of(str(tmp_path / "test"))
+    assert np.array_equal(corpus.train, ids[:5000])
+    assert sorted(corpus.heldout) == sorted(ids[5000:])
+
+
+@pytest.mark.parametrize(
+    ("label", "held_out"),
+    [
+        ("val.bin", True),
+        ("train_val_0.bin", True),
+        ("val/en/0.npy", True),
+        ("train/val.bin", True),
+        ("test/train.bin", False),
+        ("val/train/0.npy", False),
+        ("latest/0.bin", False),
+        ("a.val/0.bin", True),
+        ("0.bin", False),
+    ],
+)
+def test_the_nearest_name_says_whether_ids_are_held_out(label, held_out):
+    assert pretokenized.is_held_out(label) == held_out
+
+
+def test_what_was_cached_with_its_held_out_files_in_training_is_built_anew(tmp_path, monkeypatch):
+    for split, ids in (("train", np.arange(5000)), ("val", np.arange(5000, 6000))):
+        (tmp_path / split).mkdir()
+        nanogpt(tmp_path / split / "0.bin", ids)
+    with monkeypatch.context() as patch:
+        patch.setattr(pretokenized, "is_held_out", lambda label: False)
+        assert len(Corpus.of(str(tmp_path)).train) == 5880
+    assert len(Corpus.of(str(tmp_path)).train) == 5000
 
 
 def test_a_lone_file_of_ids_holds_out_its_end(tmp_path):

@@ -1,6 +1,7 @@
 """A grid.toml, the cells it stands for, and what is wrong with it in one line."""
 
 import json
+import math
 import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -203,6 +204,11 @@ def test_a_rule_leaves_its_least_number_of_steps_down_to_a_batch_of_one_window()
         ({"axes": {"batch_tokens": [-64]}}, "recipe.batch_tokens = -64"),
         ({"recipe": {"learning_rate": True}}, "recipe.learning_rate = True: needed a number"),
         ({"budgets": [1e6]}, "too small for one batch"),
+        ({"budgets": [10**400]}, "budget = 1000.*needed a positive number"),
+        ({"recipe": {"batch_tokens": 128.5}}, "recipe.batch_tokens = 128.5: needed a whole number"),
+        ({"recipe": {"batch_tokens": 1e300}}, "recipe.batch_tokens = 1000.*needed fewer than"),
+        ({"recipe": {"batch_tokens": 10**400}}, "batch_tokens = 1000.*needed a positive number"),
+        ({"recipe": {"warmup_tokens": 10**400}}, "recipe.warmup_tokens = 1000.*needed a number"),
     ],
 )
 def test_a_bad_grid_is_named_with_its_key(change, says, tmp_path):
@@ -244,6 +250,50 @@ def test_a_rule_may_be_a_table():
         Grid.of({**GOOD, "rule": {**rule, "rate_M": 1.0}})
     with pytest.raises(ValueError, match=r"rule\.rate = -1"):
         Grid.of({**GOOD, "rule": {**rule, "rate": -1}})
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ({"rate_D": 100}, r"rule.rate = 0.1 with rate_D = 100 is too large at N = 11,\d+ and D = .* tokens"),
+        ({"rate_N": -100, "rate_D": -100.0}, "rule.rate = 0.1 with rate_N = -100, rate_D = -100 is too near 0 at N = "),
+        ({"rate_width": 1e9}, "rule.rate = 0.1 with rate_width = 1e.09 is too large at N = "),
+        ({"rate_N": 10**9}, "rule.rate = 0.1 with rate_N = 1e.09 is too large at N = "),
+        ({"rate_batch": 1e4, "batch": 1024}, "rule.rate = 0.1 with rate_batch = 10000 is too large at N = "),
+        ({"batch_D": 100}, r"rule.batch = 256 with batch_D = 100 is too large at N = 11,\d+ and D = .* tokens"),
+        ({"batch_N": -100}, "rule.batch = 256 with batch_N = -100 is too near 0 at N = "),
+        ({"batch_D": 40}, "rule.batch and windows_least give .* tokens a batch at N = .* needed fewer than"),
+        ({"windows_least": 1e308}, "rule.batch and windows_least give inf tokens a batch"),
+        ({"beta2_batch": 1e4, "batch": 1024}, "rule.beta2 = 0.99 with beta2_batch = 10000 is too large"),
+        ({"weight_decay_D": 100}, "rule.weight_decay = 0.01 with weight_decay_D = 100 is too large"),
+        ({"batch": math.inf}, "rule.batch = inf: needed a number"),
+        ({"rate": math.inf}, "rule.rate = inf: needed a number"),
+        ({"rate_N": -math.inf}, "rule.rate_N = -inf: needed a number"),
+        ({"rate_most": math.nan}, "rule.rate_most = nan: needed a number"),
+        ({"steps_least": math.inf}, "rule.steps_least = inf: needed a number"),
+        ({"rate_D": 10**400}, "rule.rate_D = 1000.*: needed a number"),
+    ],
+)
+def test_a_rule_that_gives_no_number_is_named_with_its_field(rule, says):
+    with pytest.raises(ValueError, match=says):
+        Grid.of({**GOOD, "rule": {"rate": 0.1, "batch": 256, **rule}}).specs("digest")
+
+
+def test_a_rule_may_have_no_most():
+    table = {**GOOD, "rule": {"rate": 0.1, "batch": 256, "rate_most": math.inf, "warmup_most": math.inf}}
+    assert {spec.recipe.learning_rate for spec in Grid.of(table).specs("digest")} == {0.1}
+
+
+def test_a_whole_number_is_one_however_it_is_written():
+    """A batch of 128.0 tokens is one of 128, with its id, and can be trained."""
+    floats, whole = (
+        Grid.of({**GOOD, "recipe": {"batch_tokens": number(128), "warmup_tokens": number(1024)}}).specs("digest")
+        for number in (float, int)
+    )
+    assert [spec.id for spec in floats] == [spec.id for spec in whole]
+    for spec in floats:
+        assert [type(each) for each in (spec.recipe.batch_tokens, spec.recipe.warmup_tokens)] == [int, int]
+        assert type(spec.tokens) is type(spec.steps) is int
 
 
 @pytest.mark.parametrize(

@@ -65,17 +65,28 @@ def test_own_csv_adds_and_overrides(tmp_path):
     assert Accelerator.named("a100", own).bf16 == 312
 
 
+def test_own_csv_as_excel_writes_it(tmp_path):
+    own = tmp_path / "own.csv"
+    own.write_bytes("name,bf16,source\r\nabacus,0.001,é\r\n".encode("utf-8-sig"))
+    assert Accelerator.named("abacus", own).source == "é"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("name,bf16\nh100-sxm,1979\n", "with sparsity"),
         ("name,bf61\nx,1\n", "did you mean bf16"),
         ("name,bf16\nx,many\n", "needed a number"),
-        ("name,bf16\n,1\n", "without a name"),
+        ("name,bf16\n,1\n", "line 2: a row without a name"),
+        ("name,bf16\nx,1,2,3\n", r"own.csv, line 2 .x.: 4 cells, needed the 2"),
+        ("# mine\nname,bf16\n\ny,1\nx,1,2\n", r"own.csv, line 5 .x.: 3 cells"),
+        ("name,bf16,\nx,1,2\n", "own.csv: unknown column ''"),
+        ("name,source\nx,caf\xe9\n".encode("latin-1"), "own.csv: not UTF-8 text .byte 17 is 0xe9.. Save it"),
+        ("name,bf16\nx,1\n".encode("utf-16"), "own.csv: not UTF-8 text .byte 0 is 0xff"),
     ],
 )
 def test_bad_csv(tmp_path, text, said):
     own = tmp_path / "own.csv"
-    own.write_text(text)
+    own.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=said):
         Accelerator.all(own)

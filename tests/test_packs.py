@@ -1,5 +1,6 @@
 """Packs on an accelerator, as far as a processor can stand in for one: which way is faster, and how many memory holds."""
 
+import errno
 from dataclasses import replace
 
 import jax
@@ -9,7 +10,8 @@ from scaling.grid import RunSpec
 from scaling.recipe import Recipe
 from scaling.shape import Shape
 from scaling.training.executors import Local, local
-from scaling.training.train import Interrupted, many, train_many
+from scaling.training.train import Interrupted, OutOfMemory, Progress, checkpoint, many, train_many
+from scaling.training.train.course import Course
 
 
 @pytest.fixture
@@ -65,6 +67,46 @@ def test_what_a_split_pack_has_finished_is_not_trained_again(pack, corpus, tmp_p
     assert begun == [2, 2, 2]
     assert [run.id for run in runs] == [spec.id for spec in four[2:]]
     assert train_many(four, corpus, trained={spec.id for spec in four}) == []
+
+
+def test_a_pack_keeps_its_last_state_before_it_has_records(pack, corpus, tmp_path, monkeypatch):
+    """A disk that is full then leaves the runs without records, so that the same command makes the state."""
+    recorded = []
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            train_many(pack, corpus, checkpoints=tmp_path, keep=True, done=recorded.append)
+    assert recorded == []
+    runs = train_many(pack, corpus, checkpoints=tmp_path, keep=True, done=recorded.append)
+    assert recorded == runs
+    (folder,) = tmp_path.iterdir()
+    assert checkpoint.last_step(folder) == pack[0].steps
+
+
+def test_a_pack_that_diverged_whole_keeps_no_state(pack, corpus, tmp_path, monkeypatch):
+    """As a lone run that did."""
+    monkeypatch.setattr(Course, "fault", lambda course, run: "the loss rose")
+    runs = train_many(pack, corpus, checkpoints=tmp_path, keep=True)
+    assert [run.status for run in runs] == ["failed", "failed"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pack_that_is_halved_leaves_no_state_behind(pack, corpus, tmp_path):
+    kept = []
+
+    def full_at_first(progress: Progress) -> None:
+        if not kept:
+            kept.extend(tmp_path.iterdir())
+            raise OutOfMemory("it does not fit")
+
+    runs = train_many(pack, corpus, checkpoints=tmp_path, watch=full_at_first)
+    assert [run.status for run in runs] == ["done", "done"]
+    assert len(kept) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_failures_of_a_pack_are_not_taken_for_memory(pack, corpus, accelerator, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from scaling.grid.cells import LENGTHS, Cells, IsoFlop
 from scaling.grid.spec import EVAL_TOKENS
 from scaling.recipe import RULES, Recipe, Rule
-from scaling.shape import Aspect, Shape, is_number
+from scaling.shape import Aspect, Shape, is_finite
 
 #: Key of a grid.toml -> what it says.
 KEYS = {
@@ -235,7 +234,7 @@ def _heldout(table: object) -> dict[str, str]:
 
 
 def _positive(value: object, key: str) -> float:
-    if not is_number(value) or not math.isfinite(value) or value <= 0:
+    if not is_finite(value) or value <= 0:
         raise ValueError(f"{key} = {value!r}: needed a positive number.")
     return float(value)
 

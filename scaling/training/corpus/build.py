@@ -25,7 +25,7 @@ from scaling.training.corpus import documents, hub, pretokenized
 from scaling.training.corpus.corpus import DIGEST, Corpus, corpora_folder, is_cached, manifest_in
 from scaling.training.corpus.shards import ShardWriter, require_room
 from scaling.training.corpus.stored import Stored
-from scaling.training.corpus.tokenizers import Bytes, Tokenizer, id_type, tokenizer_file, tokenizer_of
+from scaling.training.corpus.tokenizers import Bytes, Tokenizer, file_digest, id_type, tokenizer_file, tokenizer_of
 
 #: The share of the text that is held out: 2%, or as much as gives HELD_OUT_BYTES but never over 10%.
 HELD_OUT_SHARE, HELD_OUT_BYTES, HELD_OUT_MOST = 0.02, 327_680, 0.10
@@ -64,22 +64,26 @@ class Wanted:
     def fingerprint(self) -> str:
         """What the sources look like from outside; a change of any of it gives another fingerprint.
 
-        Of `python`, the versions and where they are installed; of files, each one's name, size and time of change.
+        Of `python`, the versions and where they are installed; of files, each one's name, size and time of change, and whether
+        it is of token ids that are held out.
         """
         if self.name == "python":
             versions = [f"{each} {version(each)}" for each in documents.DISTRIBUTIONS]
             seen = [sys.version, *sysconfig.get_paths().values(), *versions]
         else:
-            stats = ((label, path.stat()) for label, path in self.files)
-            seen = [
-                str(Path(self.name).expanduser().resolve()),
-                *(f"{label} {stat.st_size} {stat.st_mtime_ns}" for label, stat in stats),
-            ]
+            seen = [str(Path(self.name).expanduser().resolve()), *(_seen(label, path) for label, path in self.files)]
         if self.tokenizer and (path := Path(self.tokenizer).expanduser()).is_file():
             stat = path.stat()
             seen.append(f"{stat.st_size} {stat.st_mtime_ns}")
         said = [self.name, self.tokenizer or "", self.column, str(self.whole), *seen]
         return hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
+
+
+def _seen(label: str, path: Path) -> str:
+    """What a file looks like from outside, and whether it is of token ids that are held out: a cache of before may not know."""
+    stat = path.stat()
+    held_out = documents.kind(path) in documents.IDS and pretokenized.is_held_out(label)
+    return f"{label} {stat.st_size} {stat.st_mtime_ns}" + " held out" * held_out
 
 
 def cached(wanted: Wanted) -> Stored:
@@ -111,12 +115,30 @@ def kept(name: str, tokenizer: str | None) -> Corpus:
     if not digest.isalnum() or not is_cached(digest):
         raise ValueError(f"corpus {name!r}: {corpora_folder()} has no such digest. Give the name or path of the text.")
     corpus = Corpus.load(corpora_folder() / digest)
-    known = corpus.manifest.get("tokenizer", "bytes")
-    if tokenizer not in (None, known) and "bytes" in (tokenizer, known):
-        raise ValueError(
-            f"corpus {name!r} is in the tokens of {known or 'no tokenizer'}, not of {tokenizer!r}. Leave that out."
-        )
+    if tokenizer is not None:
+        _require_tokenizer(corpus, name, tokenizer)
     return replace(corpus, name=name) if isinstance(corpus, Stored) else corpus
+
+
+def _require_tokenizer(corpus: Corpus, name: str, tokenizer: str) -> None:
+    """Raise ValueError unless a tokenizer is the cached corpus' own: by name, or a file of the same content as the kept one."""
+    known = corpus.manifest.get("tokenizer", "bytes")
+    if tokenizer == "bytes" or tokenizer.startswith("bpe:") or known in ("bytes", None):
+        same, found = tokenizer == known, repr(tokenizer)
+    else:
+        own, given = (_digest_of(path) for path in (corpus.folder / "tokenizer.json", Path(tokenizer).expanduser()))
+        same = own is not None and own == given
+        known, found = f"{known} (digest {own})", f"{tokenizer!r} ({f'digest {given}' if given else 'no such file'})"
+    if not same:
+        raise ValueError(
+            f"corpus {name!r} is in the tokens of {known or 'no tokenizer'}, not of {found}. Leave tokenizer out: a "
+            "cached corpus has its own."
+        )
+
+
+def _digest_of(tokenizer: Path) -> str | None:
+    """The digest of a tokenizer.json; None where there is no such file."""
+    return file_digest(tokenizer.read_bytes()) if tokenizer.is_file() else None
 
 
 def build(wanted: Wanted) -> Stored:

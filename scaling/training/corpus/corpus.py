@@ -44,8 +44,8 @@ class Corpus(ABC):
 
         `name` is `python`; `planted` or `planted:1`, ...; `hf:NAME[:CONFIG[:SPLIT]]`; or the path of a file or folder of text,
         JSONL, Parquet (any of them packed as .gz or .zst; the text in `column`) or token ids (.bin, .npy). `digest:HEX` is the
-        cached corpus of that digest, whatever has become of its text. `tokenizer` is `bytes` (the default), `bpe:VOCAB` trained
-        on the corpus, or the path of a tokenizer.json. `heldout` names further held-out sets.
+        cached corpus of that digest, whatever has become of its text; it takes no tokenizer but its own. `tokenizer` is `bytes`
+        (the default), `bpe:VOCAB` trained on the corpus, or the path of a tokenizer.json. `heldout` names further held-out sets.
         Built once, then cached. Raises ValueError for what cannot be read, naming the file and what to do.
         """
         return _beside(_named(name, tokenizer, column), heldout, column)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -15,10 +15,10 @@ HEADER_WORDS = 256
 #: (magic, version) of llm.c and the id type: the GPT-2 and the Llama 3 data files.
 HEADERS = {(20240520, 1): np.dtype("<u2"), (20240801, 7): np.dtype("<u4")}
 
-#: What in a file's name says that it is held out.
-HELD_OUT_NAMES = ("val", "valid", "validation", "test", "heldout")
+#: Words of a file's or folder's name that say of which split it is.
+HELD_OUT_NAMES, TRAIN_NAMES = ("val", "valid", "validation", "test", "heldout"), ("train", "training")
 
-#: Held-out share of the tokens where no file's name says so: the last ones.
+#: Held-out share of the tokens where no name says so: the last ones.
 HELD_OUT_SHARE = 0.02
 
 #: The most that the upper half of a 32-bit id below 2^20 is; the fewest of them that tell; 16-bit words that are looked at.
@@ -33,12 +33,15 @@ def read_ids(path: Path) -> np.ndarray:
 
 
 def splits(files: Sequence[tuple[str, Path]], whole: bool) -> dict[str, list[np.ndarray]]:
-    """The arrays of the training and the held-out split: files named val or test are held out, else the end; `whole`, all."""
-    arrays = [(path, read_ids(path)) for _, path in files]
+    """The arrays of the training and the held-out split. Files are (label, path): the labels say what is held out, or the end is.
+
+    With `whole`, all of it is.
+    """
+    arrays = [(label, read_ids(path)) for label, path in files]
     if whole:
         return {"train": [], "heldout": [ids for _, ids in arrays]}
-    held_out = [ids for path, ids in arrays if _is_held_out(path)]
-    train = [ids for path, ids in arrays if not _is_held_out(path)]
+    held_out = [ids for label, ids in arrays if is_held_out(label)]
+    train = [ids for label, ids in arrays if not is_held_out(label)]
     if train and not held_out:
         keep = sum(map(len, train)) - int(HELD_OUT_SHARE * sum(map(len, train)))
         ends = np.cumsum([len(ids) for ids in train])
@@ -48,9 +51,19 @@ def splits(files: Sequence[tuple[str, Path]], whole: bool) -> dict[str, list[np.
     return {"train": train, "heldout": held_out}
 
 
-def _is_held_out(path: Path) -> bool:
-    words = path.stem.lower().replace("-", "_").replace(".", "_").split("_")
-    return any(word in HELD_OUT_NAMES for word in words)
+def is_held_out(label: str) -> bool:
+    """Whether the path of a token file within its corpus says that it is held out: `val.bin`, `a_val_0.bin`, `val/0.npy`.
+
+    The file's own name says it, or else the nearest folder that has a word for either split, so that `test/train.bin` is not.
+    """
+    path = PurePath(label)
+    for part in (path.stem, *(folder.name for folder in path.parents)):
+        words = part.lower().replace("-", "_").replace(".", "_").split("_")
+        if any(word in HELD_OUT_NAMES for word in words):
+            return True
+        if any(word in TRAIN_NAMES for word in words):
+            return False
+    return False
 
 
 def _npy(path: Path) -> np.ndarray:

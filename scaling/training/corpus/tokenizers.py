@@ -68,7 +68,7 @@ class Subword(Tokenizer):
         if not ends:
             raise ValueError(f"tokenizer {name!r} has no token that ends a document; needed one of {', '.join(ENDS)}.")
         self.name, self.rules, self.vocab = name, rules, max(vocabulary.values()) + 1
-        self.file, self.digest, self.lossless = file, hashlib.sha256(file).hexdigest()[:16], lossless
+        self.file, self.digest, self.lossless = file, file_digest(file), lossless
         self.end, self.separator = ends[0], vocabulary[ends[0]]
         rules.encode_special_tokens = True  # a text that names one is text
         unknown = getattr(rules.model, "unk_token", None)
@@ -115,6 +115,11 @@ class Subword(Tokenizer):
     def save(self, folder: Path) -> None:
         """See `Tokenizer.save`: tokenizer.json."""
         (folder / "tokenizer.json").write_bytes(self.file)
+
+
+def file_digest(file: bytes) -> str:
+    """The digest of what is in a tokenizer.json."""
+    return hashlib.sha256(file).hexdigest()[:16]
 
 
 def _characters(text: str) -> int:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Container, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +65,7 @@ def train_many(
     except Exception as error:  # it may turn out while compiling, while both ways are measured, or in training
         if len(specs) == 1 or not (isinstance(error, OutOfMemory) or cost.is_out_of_memory(error)):
             raise
+    checkpoint.drop(_kept(specs, checkpoints))  # its parts begin anew, each in a folder of its own
     half = len(specs) // 2
     return parts(specs[:half]) + parts(specs[half:])
 
@@ -87,23 +87,30 @@ def faster(spec: RunSpec, corpus: Corpus, runs: int) -> How:
 
 
 def _train_pack(specs, corpus, *, checkpoints, watch, stopping, done, keep, how) -> list[Run]:
-    pack = hashlib.sha256(" ".join(spec.id for spec in specs).encode()).hexdigest()[:16]
-    kept = checkpoints / pack if checkpoints else None
+    kept = _kept(specs, checkpoints)
     if len(specs) > 1:
         how = _begun(kept) or how or faster(specs[0], corpus, len(specs))
         if kept:
             write_whole(kept / "how.json", to_json({"how": how}))
     course = Course(specs, corpus, kept=kept, watch=watch, stopping=stopping, how=how or "vmap")
-    with suppress(Diverged):
+    try:
         course.advance(specs[0].steps)
+    except Diverged:
+        keep = False
     runs = course.records()
+    if keep:
+        course.keep()  # before any run has its record, which would leave nothing to go on with
     for run in runs:
         done(run)
-    if keep:
-        course.keep()
-    else:
+    if not keep:
         checkpoint.drop(kept)
     return runs
+
+
+def _kept(specs: Sequence[RunSpec], checkpoints: Path | None) -> Path | None:
+    """Where the state of a pack is kept; None where nothing is."""
+    pack = hashlib.sha256(" ".join(spec.id for spec in specs).encode()).hexdigest()[:16]
+    return checkpoints / pack if checkpoints else None
 
 
 def _begun(kept: Path | None) -> How | None:
