@@ -210,8 +210,8 @@ def test_flatness_band_costs_what_it_says():
 @pytest.mark.parametrize("count", ["N", "N_nonembedding", "N_matmul"])
 def test_the_smooth_currency_follows_the_dial(count):
     currency = Currency("exact", count, vocab=512, context=128)
-    for depth in range(1, 40):
-        shape = Shape.of_depth(depth, vocab=512, context=128)
+    narrow = [Shape.of_width(2, width, vocab=512, context=128) for width in (8, 12, 20, 28, 36)]
+    for shape in (*narrow, *(Shape.of_depth(depth, vocab=512, context=128) for depth in range(2, 40))):
         assert currency.flops_per_token(float(currency.of_shape(shape))) == pytest.approx(
             shape.flops_per_token, rel=0.04
         )

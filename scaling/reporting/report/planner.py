@@ -15,7 +15,7 @@ from scaling.fitting.laws import Chinchilla, Coupled, DataConstrained, Kaplan, L
 from scaling.fitting.laws.base import FLOPS_PER_ND
 from scaling.hardware import TRAINING_PRECISIONS, Accelerator, Region
 from scaling.planning.allocate import Subject
-from scaling.planning.allocate.currency import EMBEDDINGS, GROWTH, WIDTH, Currency
+from scaling.planning.allocate.currency import EMBEDDINGS, GROWTH, LEAST_DEPTH, WIDTH, Currency
 from scaling.planning.allocate.repetition import R_D, R_N
 from scaling.planning.allocate.samples import EVEN
 from scaling.planning.cost import Preemption, training_memory
@@ -136,7 +136,7 @@ def _packed(draws: np.ndarray) -> str:
 
 
 def _currency(currency: Currency) -> dict[str, Any]:
-    dial = {"width": WIDTH, "growth": GROWTH, "embeddings": EMBEDDINGS[currency.count]}
+    dial = {"width": WIDTH, "growth": GROWTH, "least": LEAST_DEPTH, "embeddings": EMBEDDINGS[currency.count]}
     return {**{key: value for key, value in asdict(currency).items() if key != "shape"}, **dial, "says": str(currency)}
 
 

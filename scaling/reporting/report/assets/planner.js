@@ -63,7 +63,7 @@ const Planner = (() => {
   /* Training FLOPs a token, and d log of it / d log N, at log N. */
   function perToken(currency) {
     if (currency.flops === "6ND") return (u) => ({ log: Math.log(6) + u, slope: 1 });
-    const { width, growth, vocab, context, embeddings } = currency;
+    const { width, growth, least, vocab, context, embeddings } = currency;
     const share = embeddings * vocab * width, block = 12 * width * width, power = 1 + 2 * growth;
     return (u) => {
       let d = (u - Math.log(block)) / power, slope = power;
@@ -74,8 +74,14 @@ const Planner = (() => {
         d -= step;
         if (Math.abs(step) < 1e-14) break;
       }
-      const depth = Math.exp(d), w = width * Math.exp(growth * d);
-      const parts = [12 * depth * w * w, vocab * w, depth * context * w], powers = [power, growth, 1 + growth];
+      let depth = Math.exp(d), w = width * Math.exp(growth * d), powers = [power, growth, 1 + growth];
+      if (depth < least) {  // the ladder ends: this depth, narrower; N = 12 depth w^2 + count w
+        const N = Math.exp(u), count = embeddings * vocab, area = 12 * least;
+        depth = least, powers = [2, 1, 1];
+        w = (Math.sqrt(count * count + 4 * area * N) - count) / (2 * area);
+        slope = (2 * area * w * w + count * w) / N;
+      }
+      const parts = [12 * depth * w * w, vocab * w, depth * context * w];
       const sum = parts[0] + parts[1] + parts[2];
       return { log: Math.log(6 * sum), slope: parts.reduce((s, part, i) => s + part * powers[i], 0) / sum / slope };
     };
