@@ -10,9 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[1] / "scaling"
 
 #: What each layer may import of the project, besides itself.
-SHARED = {"shape", "recipe", "grid", "runs", "hardware"}
+SHARED = {"shape", "currency", "recipe", "grid", "runs", "hardware"}
 MAY = {
     "shape": set(),
+    "currency": {"shape"},
     "recipe": {"shape"},
     "grid": {"shape", "recipe"},
     "runs": {"shape", "recipe", "grid"},

@@ -5,6 +5,7 @@ import pytest
 from test_recovery import table
 
 from scaling.fitting import uncertainty
+from scaling.fitting.counting import Counting
 from scaling.fitting.fit import fit, pose
 from scaling.fitting.laws import Chinchilla
 from scaling.fitting.objective import LogHuber, LogSquared
@@ -87,7 +88,7 @@ def test_profile_of_a_coefficient_is_the_one_found_by_pinning_it(posed):
 def test_profiles_of_answers_hold_the_answers(posed):
     _, problem, theta = posed
     draws = uncertainty.refit(problem, theta, uncertainty.resample(np.arange(60), 200))
-    found = uncertainty.profile_answers(problem, theta, draws, [1e22], [(1e9, 2e10)], 0.9)
+    found = uncertainty.profile_answers(problem, theta, draws, [1e22], [(1e9, 2e10)], 0.9, Counting())
     law = Chinchilla(*problem.to_natural(theta))
     (answer,), (planned,) = found["answers"], found["planned"]
     N, D = law.optimum(1e22)

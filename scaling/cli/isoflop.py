@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from scaling.cli._runs import add_options, read
 
 if TYPE_CHECKING:
+    from scaling.fitting.counting import Counting
     from scaling.fitting.isoflop import Bias, Frontier
     from scaling.fitting.laws import Law
     from scaling.runs import Runs
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> int | None:
     """Find the frontiers and the bias, print them."""
     from scaling import cli
     from scaling.fitting import isoflop
+    from scaling.fitting.counting import Counting
     from scaling.fitting.solve import FitError
 
     for flops in args.at:
@@ -62,6 +64,7 @@ def run(args: argparse.Namespace) -> int | None:
     second, why_not_2 = _attempt(lambda: isoflop.approach2(runs, inner=args.inner, tolerance=args.tolerance))
     if first is None and second is None:
         raise FitError(f"neither approach applies. Approach 1: {why_not_1} Approach 2: {why_not_2}")
+    counting = Counting.of(runs)
     law, why_no_law = _attempt(lambda: named or _fitted(runs))
     bias, why_no_bias = None, why_no_law or why_not_2
     if law is not None and second is not None:
@@ -77,7 +80,7 @@ def run(args: argparse.Namespace) -> int | None:
                 "approach2": second.to_json() if second else {"error": why_not_2},
                 "law": law.to_json() if law else {"error": why_no_law},
                 "bias": bias.to_json() if bias else {"error": why_no_bias},
-                "optimum": [_answer(C, first, second, law) for C in args.at],
+                "optimum": [_answer(C, first, second, law, counting) for C in args.at],
                 "digest": runs.digest,
                 "n": len(runs),
             }
@@ -94,7 +97,7 @@ def run(args: argparse.Namespace) -> int | None:
     if bias is not None:
         _print_bias(bias)
     for C in args.at:
-        _print_answer(_answer(C, first, second, law))
+        _print_answer(_answer(C, first, second, law, counting))
     return None
 
 
@@ -126,9 +129,13 @@ def _fitted(runs: Runs) -> Law:
     return fit(runs, resamples=0).law
 
 
-def _answer(C: float, first: Frontier | None, second: Frontier | None, law: Law | None) -> dict[str, Any]:
-    found = {"approach1": first, "approach2": second, "approach3": law}
+def _answer(
+    C: float, first: Frontier | None, second: Frontier | None, law: Law | None, counting: Counting
+) -> dict[str, Any]:
+    found = {"approach1": first, "approach2": second}
     sizes = {name: tuple(map(float, each.optimum(C))) for name, each in found.items() if each is not None}
+    if law is not None:
+        sizes["approach3"] = tuple(map(float, counting.optimum(law, C)))
     return {"C": C} | {name: {"N": N, "D": D} for name, (N, D) in sizes.items()}
 
 
@@ -142,7 +149,12 @@ def _print_laws(
         a, b = law.exponents
         G_N, G_D = (float(size) for size in law.optimum(1.0))
         rows.append([f"Approach 3 ({law.name})", f"{a:.4f}", f"{b:.4f}", f"{G_N:.4g}", f"{G_D:.4g}", source])
-    print_table(["", "a", "b", "G_N", "G_D", "from"], rows, title="N* = G_N C^a, D* = G_D C^b", words="from")
+    print_table(
+        ["", "a", "b", "G_N", "G_D", "from"],
+        rows,
+        title="N* = G_N C^a, D* = G_D C^b; the law's at C = 6ND",
+        words="from",
+    )
     print()
     if second is not None and bias is not None:
         rest = second.a - bias.a_law - (bias.a - bias.a_law)

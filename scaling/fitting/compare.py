@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from scaling.fitting.counting import Counting
 from scaling.fitting.isoflop import budgets
 from scaling.fitting.laws import LAWS, Law
 from scaling.fitting.objective import LogHuber, Objective
@@ -264,6 +266,11 @@ class _Harness:
     starts: int
     seed: int
 
+    @cached_property
+    def counting(self) -> Counting:
+        """How the runs' FLOPs follow from N and D."""
+        return Counting.of(self.runs)
+
     def enter(self, candidate: Candidate, held: Sequence[Fold], rolled: Sequence[Fold], C: float) -> _Entry:
         """One law's fit to all runs and its predictions."""
         problem = candidate.pose(self.runs, self.objective)
@@ -361,7 +368,7 @@ class _Harness:
     def _answer(self, law: Law, C: float) -> tuple[float, float] | None:
         """The law's (N, D) at C FLOPs; None where it has no optimum of these two alone."""
         try:
-            N, D = law.optimum(C)
+            N, D = self.counting.optimum(law, C)
         except (ValueError, TypeError, NotImplementedError):
             return None
         return float(N), float(D)

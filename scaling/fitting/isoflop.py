@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from scaling.fitting.counting import Counting
 from scaling.fitting.laws import Law
 from scaling.fitting.solve import FitError
 from scaling.runs import Runs
@@ -359,9 +360,9 @@ def bias(runs: Runs, law: Law, at: Sequence[float] = (), *, inner: float = 0.5, 
     """
     frontier = approach2(noise_free(runs, law), inner=inner, tolerance=tolerance)
     kept = np.array([vertex.C for vertex in frontier.kept])
-    N_kept = np.array([_optimum(runs, law, C)[0] for C in kept])
-    C = np.concatenate([kept, np.asarray(at, np.float64)])
-    N_true, D_true = np.array([_optimum(runs, law, value) for value in C]).T
+    counting, C = Counting.of(runs), np.concatenate([kept, np.asarray(at, np.float64)])
+    N_kept = counting.optimum(law, kept)[0]
+    N_true, D_true = counting.optimum(law, C)
     N, D = frontier.optimum(C)
     errors = tuple(zip(C.tolist(), (N / N_true - 1).tolist(), (D / D_true - 1).tolist()))
     return Bias(frontier.a, _line(np.log(kept), np.log(N_kept))[1], errors, frontier)
@@ -371,30 +372,3 @@ def noise_free(runs: Runs, law: Law) -> Runs:
     """The same runs with the losses that the law gives them."""
     columns = {name: runs.table[name].to_numpy(np.float64) for name in law.columns}
     return replace(runs, table=runs.table.assign(loss=np.asarray(law.loss(**columns))), parts={})
-
-
-def _optimum(runs: Runs, law: Law, C: float) -> tuple[float, float]:
-    """(N, D) of least loss under the table's own count of FLOPs: 6ND, or 6ND times a smooth function of N through its runs.
-
-    Smooth, because depth and width come in steps: a kink of C / 6ND would hold the optimum fast.
-    """
-    if runs.flops == "6ND":
-        N, D = law.optimum(C)
-        return float(N), float(D)
-    from scipy.optimize import minimize_scalar  # slow to import, and 6ND needs none of it
-
-    log_N, log_ratio = np.log(runs.N), np.log(runs.C / (6 * runs.N * runs.D))
-    low, high = float(log_N.min()), float(log_N.max())
-    centre = (low + high) / 2
-    smooth = np.polynomial.Polynomial(np.polynomial.polynomial.polyfit(log_N - centre, log_ratio, 2))
-
-    def tokens(u: float) -> float:
-        return float(C / (6 * np.exp(u + smooth(np.clip(u, low, high) - centre))))
-
-    best = minimize_scalar(
-        lambda u: float(law.loss(np.exp(u), tokens(u))),
-        bounds=(low - 12, high + 12),
-        method="bounded",
-        options={"xatol": 1e-9},
-    )
-    return float(np.exp(best.x)), tokens(best.x)

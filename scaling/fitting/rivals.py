@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from scaling.fitting.compare import Candidate, Comparison, compare
+from scaling.fitting.counting import Counting
 from scaling.fitting.laws import Chinchilla, Coupled, Law
 from scaling.fitting.objective import Objective
 from scaling.fitting.uncertainty import sizes
@@ -43,13 +44,14 @@ def beside(
 ) -> list[dict[str, Any]]:
     """The fitted law and the others as plain values, the best prediction first: coefficients, error, answers at `flops`."""
     compared = compare(runs, [own, *others], objective, starts=min(starts, STARTS), seed=seed)
-    return [_entry(compared, i, own.name, flops) for i in range(len(compared.contenders))]
+    counting = Counting.of(runs)
+    return [_entry(compared, i, own.name, flops, counting) for i in range(len(compared.contenders))]
 
 
-def _entry(compared: Comparison, index: int, own: str, flops: Sequence[float]) -> dict[str, Any]:
+def _entry(compared: Comparison, index: int, own: str, flops: Sequence[float], counting: Counting) -> dict[str, Any]:
     each = compared.contenders[index]
     return {
         "law": each.name, "fitted": each.name == own, "params": dict(each.params), "objective": each.value,
         "verified": each.verified, "rolling_error": each.rolling_error, "behind": each.behind, "behind_se": each.behind_se,
-        "told_apart": each.told_apart, "answers": sizes(each.law, flops) if each.law else [], "why_not": each.why,
+        "told_apart": each.told_apart, "answers": sizes(each.law, flops, counting) if each.law else [], "why_not": each.why,
     }  # fmt: skip

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from scaling.currency import Currency
 from scaling.fitting.published import PUBLISHED
 from scaling.planning.allocate import Problem
-from scaling.planning.allocate.currency import Currency
 from scaling.planning.allocate.problem import Line
 
 #: FLOPs of a petaflop-day, Kaplan et al.'s unit of compute.

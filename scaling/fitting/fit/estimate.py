@@ -13,6 +13,7 @@ import numpy as np
 
 from scaling.fitting import diagnose, uncertainty
 from scaling.fitting.compare import Candidate
+from scaling.fitting.counting import Counting
 from scaling.fitting.fit.card import Fit
 from scaling.fitting.laws import Chinchilla, Law
 from scaling.fitting.objective import LogHuber, Objective
@@ -83,6 +84,7 @@ def _own(runs: Runs, problem: Problem, groups: np.ndarray, asked: Sequence[float
     problem, theta, fitted = settled.problem, settled.theta, settled.law
     residual = np.log(problem.loss) - np.log(problem.predict(theta))
     scatter = uncertainty.noise(problem, theta, runs.N, runs.D)
+    counting = Counting.of(runs)
     found, draws = uncertainty.windows(problem, theta, runs.C), None
     if resamples:
         centres = uncertainty.draw_priors(problem, resamples, seed)
@@ -120,10 +122,10 @@ def _own(runs: Runs, problem: Problem, groups: np.ndarray, asked: Sequence[float
         settings=settings,
         versions={name: version(name) for name in ("isoflop", "jax", "jaxlib", "numpy")},
         noise=scatter,
-        answers=_answers(fitted, stacked, asked, level),
+        answers=_answers(fitted, stacked, asked, level, counting),
         planned=[uncertainty.planned(fitted, stacked, residual, N, D, level) for N, D in plan],
-        windows=uncertainty.as_json(found, asked),
-        profiles={} if draws is None else uncertainty.profile_answers(problem, theta, draws, asked, plan, level),
+        windows=uncertainty.as_json(found, asked, counting),
+        profiles={} if draws is None else uncertainty.profile_answers(problem, theta, draws, asked, plan, level, counting),
         worst={} if without is None else {
             "n": int(worst.sum()), "ids": [str(name) for name in runs.id[worst]], "params": without.params,
         },
@@ -187,9 +189,11 @@ def _spread(values: np.ndarray) -> float | None:
     return float((finite / scale).std()) * scale
 
 
-def _answers(law: Law, draws: Law | None, flops: Sequence[float], level: float) -> list[dict[str, Any]]:
+def _answers(
+    law: Law, draws: Law | None, flops: Sequence[float], level: float, counting: Counting
+) -> list[dict[str, Any]]:
     """The answer at each budget; none for a law that has no best N, or one that needs further columns."""
     try:
-        return [uncertainty.answer(law, draws, float(C), level) for C in flops]
+        return [uncertainty.answer(law, draws, float(C), level, counting) for C in flops]
     except (ValueError, TypeError):
         return []

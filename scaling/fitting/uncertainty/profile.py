@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from scaling.fitting.laws import FLOPS_PER_ND, Law
+from scaling.fitting.counting import Counting
+from scaling.fitting.laws import Law
 from scaling.fitting.solve import Problem, look, minimise
 from scaling.fitting.uncertainty.answers import sizes
 from scaling.fitting.uncertainty.bootstrap import interval
@@ -200,11 +201,12 @@ def profile_answers(
     flops: Sequence[float],
     plan: Sequence[tuple[float, float]],
     level: float,
+    counting: Counting,
 ) -> dict[str, Any]:
     """Profile-likelihood intervals of the coefficients and of what people ask; `draws` [S, P] give each its width to search.
 
-    D* = C / 6N*, D/N and b = 1 - a follow from N* and a, so their intervals do too. An empty list is an interval that the
-    runs do not close, or a number that the law does not have.
+    D*, what C leaves for N*, D/N and b = 1 - a follow from N* and a, so their intervals do too. An empty list is an interval that
+    the runs do not close, or a number that the law does not have.
     """
     law = problem.law(*map(float, problem.to_natural(theta)))
     positive = dict(zip(law.names(), problem.positive))
@@ -212,9 +214,9 @@ def profile_answers(
     measures: dict[str, Measure] = {name: _coefficient(name, bool(positive[name])) for name in free}
     if hasattr(law, "exponents"):
         measures["exponent a"] = lambda law: law.exponents[0]  # type: ignore[attr-defined]
-    answered = [answer["C"] for answer in sizes(law, flops)]
-    measures |= {f"N at {C!r}": lambda law, C=C: np.log(law.optimum(C)[0]) for C in answered}
-    measures |= {f"loss at {C!r}": lambda law, C=C: np.log(law.loss(*law.optimum(C))) for C in answered}
+    answered = [answer["C"] for answer in sizes(law, flops, counting)]
+    measures |= {f"N at {C!r}": lambda law, C=C: np.log(counting.optimum(law, C)[0]) for C in answered}
+    measures |= {f"loss at {C!r}": lambda law, C=C: np.log(law.loss(*counting.optimum(law, C))) for C in answered}
     planned = plan if set(law.columns) <= {"N", "D", "C"} else ()
     measures |= {f"loss of {pair!r}": lambda law, pair=pair: np.log(law.loss(*pair)) for pair in map(tuple, planned)}
     fitted = problem.to_fitted(draws)
@@ -233,7 +235,7 @@ def profile_answers(
     answers = []
     for C in answered:
         N = power(f"N at {C!r}")
-        D = [C / (FLOPS_PER_ND * end) for end in reversed(N)]
+        D = [float(counting.tokens(end, C)) for end in reversed(N)]
         answers.append(
             {
                 "C": C,

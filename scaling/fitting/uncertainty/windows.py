@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from scaling.fitting.counting import Counting
 from scaling.fitting.laws import Law
 from scaling.fitting.solve import Problem
 from scaling.fitting.uncertainty.answers import sizes
@@ -80,13 +81,13 @@ def budget_edges(C: np.ndarray, most: int = 8) -> np.ndarray:
     return starts if len(starts) <= most else np.quantile(ordered, np.arange(most) / most)
 
 
-def as_json(values: Sequence[Window], flops: Sequence[float] = ()) -> list[Mapping[str, Any]]:
+def as_json(values: Sequence[Window], flops: Sequence[float], counting: Counting) -> list[Mapping[str, Any]]:
     """Windows as plain values, with what each answers at the budgets `flops`."""
     return [
         {
             "what": window.what, "n": window.n, "params": window.law.params,
             "a": float(window.law.exponents[0]) if hasattr(window.law, "exponents") else None,  # type: ignore[attr-defined]
-            "a_shift_se": window.a_shift_se, "answers": sizes(window.law, flops),
+            "a_shift_se": window.a_shift_se, "answers": sizes(window.law, flops, counting),
         }
         for window in values
     ]  # fmt: skip

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from scaling.currency import Currency
 from scaling.fitting.laws import Chinchilla, Law
 from scaling.planning.allocate import closed, search
-from scaling.planning.allocate.currency import Currency
 from scaling.planning.allocate.repetition import effective
 
 #: log N is looked for between these.

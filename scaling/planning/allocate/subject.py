@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from scaling.currency import Currency
 from scaling.fitting import laws
 from scaling.fitting.laws import Chinchilla, Law
-from scaling.planning.allocate.currency import Currency
 
 #: Layout of fit files that is understood here.
 SCHEMA = 1

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from scaling.currency import Currency
 from scaling.fitting.laws import Chinchilla
 from scaling.fitting.published import PUBLISHED
 from scaling.hardware import Accelerator
 from scaling.planning.allocate.allocation import Allocation, allocate
-from scaling.planning.allocate.currency import Currency
 from scaling.planning.allocate.distillation import Teacher
 from scaling.planning.allocate.problem import Line, Problem
 from scaling.planning.allocate.subject import Subject

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from scaling.currency import EMBEDDINGS, GROWTH, LEAST_DEPTH, WIDTH, Currency
 from scaling.fitting import isoflop
 from scaling.fitting.laws import Chinchilla, Coupled, DataConstrained, Kaplan, Law, OverTraining
 from scaling.fitting.laws.base import FLOPS_PER_ND
 from scaling.hardware import TRAINING_PRECISIONS, Accelerator, Region
 from scaling.planning.allocate import Subject
-from scaling.planning.allocate.currency import EMBEDDINGS, GROWTH, LEAST_DEPTH, WIDTH, Currency
 from scaling.planning.allocate.repetition import R_D, R_N
 from scaling.planning.allocate.samples import EVEN
 from scaling.planning.cost import Preemption, training_memory

@@ -13,7 +13,7 @@ from scaling.shape import Shape
 #: Copies of vocabulary x width in each count of parameters: embedding and head, neither, the head alone.
 EMBEDDINGS = {"N": 2, "N_nonembedding": 0, "N_matmul": 1}
 
-#: The dial of `Shape.of_depth`: width = WIDTH depth^GROWTH. Below LEAST_DEPTH the ladder of `Shape.near` has that depth, narrower.
+#: The dial of `Shape.of_depth`: width = WIDTH depth^GROWTH. Below LEAST_DEPTH the ladder of shapes has that depth, narrower.
 WIDTH, GROWTH, LEAST_DEPTH = 16.0, 1.3, 2.0
 
 
