@@ -40,7 +40,7 @@ def require_sense(
             raise ValueError(f"{name} = {value:g}: needed a positive number.")
     if not 0 < level < 1:
         raise ValueError(f"level = {level:g}: intervals hold a share between 0 and 1, e.g. 0.9.")
-    if total_over_active < 1:
+    if not 1 <= total_over_active < math.inf:
         raise ValueError(f"total-over-active = {total_over_active:g}: all parameters are at least the active ones.")
     if fixed is not None and cap is not None and fixed > cap:
         raise ValueError(f"fixed-params = {fixed:g} and max-params = {cap:g} contradict. Give one of them.")

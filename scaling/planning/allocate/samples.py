@@ -36,7 +36,14 @@ class Ranges:
 
     @classmethod
     def of(cls, price: tuple[float, float] | None, mfu: tuple[float, float] | None, rates: Rates) -> Ranges:
-        """The given ranges; else the table's lowest to highest list price, and the utilisations that runs have published."""
+        """The given ranges; else the table's lowest to highest list price, and the utilisations that runs have published.
+
+        Raises ValueError for a range that is not LOW to HIGH, above 0 and, of utilisation, at most 1.
+        """
+        for name, ends, most in (("price-range", price, math.inf), ("mfu-range", mfu, 1.0)):
+            if ends is not None and not (0 < ends[0] <= ends[1] <= most and math.isfinite(ends[1])):
+                what = "numbers above 0" if most > 1 else "shares in (0, 1]"
+                raise ValueError(f"{name} = {ends[0]:g} to {ends[1]:g}: needed {what}, the lower first.")
         wide = lambda span: span is not None and span[0] < span[1]  # noqa: E731
         given = wide(price) or wide(mfu)
         if not given:
