@@ -185,6 +185,28 @@ def test_the_tighter_budget_binds_and_is_named():
     assert allocate(BESIROGLU, usd=1e3, hours=168, devices=8, rates=H100).binding == "usd"
 
 
+def test_a_cap_that_holds_is_named_and_no_size_above_it_is_shown():
+    held = allocate(BESIROGLU, flops=1e24, max_memory_gb=64, max_params=1e10, rates=H100)
+    assert pytest.approx(4e9) == held.N  # 16 bytes a parameter
+    assert held.binding == "flops and max-memory"
+    assert [row["k"] for row in held.off] == [0.25, 0.5]
+    assert any("max-memory" in warning for warning in held.warnings)
+    assert (
+        allocate(BESIROGLU, flops=1e24, max_params=4e9, max_memory_gb=640, rates=H100).binding == "flops and max-params"
+    )
+    assert allocate(BESIROGLU, loss=2.2, max_params=4.5e9, rates=H100).binding == "loss and max-params"
+    shaped = allocate(BESIROGLU, flops=1e17, max_params=2e6, shape=True, vocab=256, context=64)
+    assert shaped.binding == "flops and max-params"
+
+
+def test_a_cap_that_does_not_hold_only_hides_the_sizes_above_it():
+    free = allocate(BESIROGLU, flops=1e21, max_params=6e9, rates=H100)
+    assert free.binding == "flops"
+    assert [row["k"] for row in free.off] == [0.25, 0.5, 2.0]
+    assert not any("held down" in warning for warning in free.warnings)
+    assert len(allocate(BESIROGLU, flops=1e21, rates=H100).off) == 4
+
+
 def test_budgets_that_both_bind():
     """Dollars that also buy data, and FLOPs: the answer is no worse than any N within both."""
     lines = (Line("flops", 1e21), Line("usd", 3e3, H100.per_flop("usd"), 3e-8))
