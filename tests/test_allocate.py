@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import replace
 
 import jax
@@ -405,6 +406,17 @@ def test_command_prints(capsys):
     assert "6ND" in out
     assert "binding: kwh" in out
     assert "datasheet" in out
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_an_answer_without_intervals_has_no_empty_head(terminal, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["allocate", "--law", LAW, "--flops", "1e21"]) == 0
+    before, _, _ = capsys.readouterr().out.partition("N, parameters")
+    assert "binding" in before
+    assert "\u2500" not in before  # the rule under a head
+    assert all(line.strip() for line in before.splitlines())
 
 
 @pytest.mark.parametrize(

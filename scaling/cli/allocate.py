@@ -155,7 +155,6 @@ def _subject(args: argparse.Namespace) -> Any:
 def _print(found: Any) -> None:
     bands = found.intervals or {}
     title = f"{found.label}; {found.currency}; binding: {found.binding}"
-    columns = ("", "", f"{bands['level']:.0%} interval") if bands else ("", "")
     rows = [
         ("N, parameters", planning.count(found.N), "N", planning.count),
         ("D, tokens", planning.count(found.D), "D", planning.count),
@@ -177,11 +176,11 @@ def _print(found: Any) -> None:
         shape = found.shape
         dims = f"depth {shape.depth}, width {shape.width}, {shape.heads} heads, {shape.N:,} parameters"
         rows.insert(1, ("shape", dims, "", _plain))
-    print_table(
-        columns,
-        [(name, text, *([_band(bands.get(key), show)] if bands else [])) for name, text, key, show in rows],
-        title=title,
-    )
+    if bands:
+        heads = ("", "", f"{bands['level']:.0%} interval")
+        print_table(heads, [(name, text, _band(bands.get(key), show)) for name, text, key, show in rows], title=title)
+    else:
+        print_pairs([(name, text) for name, text, _, _ in rows], title)
     if found.warnings:
         print_pairs([("!", warning) for warning in found.warnings])
     if found.flat:
