@@ -296,6 +296,35 @@ def test_what_dominates():
     assert slow.uncertainty["dominant"] == "utilisation"
 
 
+def test_an_answer_at_the_lowest_list_price_says_so(capsys):
+    """The point is the cheapest listed price and the interval of price alone runs from it; a given range has it inside."""
+    listed = Rates.of("h100")
+    assert listed.usd_per_hour == listed.price_range[0]
+    found = allocate(BESIROGLU, usd=1e4, rates=listed)
+    split = found.uncertainty
+    assert split["from_lowest_price"]
+    assert split["answer_at"] == {"usd_per_hour": listed.usd_per_hour, "mfu": 0.4}
+    assert split["price_range"] == pytest.approx(listed.price_range)
+    assert found.loss < split["price"][0]
+    assert split["utilisation"][0] < found.loss < split["utilisation"][1]
+    said = "the answer is at the lowest listed price, intervals with the price run from there to dearer ones"
+    assert main(["allocate", "--law", LAW, "--usd", "1e4", "--accelerator", "h100"]) == 0
+    out = capsys.readouterr().out
+    assert said in out
+    assert "the answer at 2.69 $/h and 0.40" in out
+    assert main(["allocate", "--law", LAW, "--usd", "1e4", "--usd-per-hour", "2:4"]) == 0
+    out = capsys.readouterr().out
+    assert "the lowest" not in out.partition("rests on")[0]
+    assert "the answer at 2.83 $/h and 0.40" in out
+
+
+def test_an_answer_in_the_middle_of_a_given_range_lies_in_its_interval():
+    given = allocate(BESIROGLU, usd=1e4, rates=Rates.of("h100", usd_per_hour=math.sqrt(8)), price_range=(2.0, 4.0))
+    low, high = given.uncertainty["price"]
+    assert not given.uncertainty["from_lowest_price"]
+    assert low < given.loss < high
+
+
 def test_resamples_that_never_reach_the_loss_leave_the_end_open():
     found = allocate(drawn(0.05), loss=1.9)
     assert found.intervals["C"][1] is None

@@ -203,11 +203,21 @@ def _print(found: Any) -> None:
 def _uncertainty(split: Any) -> str:
     show = {"usd": lambda x: planning.amount(x, "usd"), "loss": _loss}.get(split["quantity"], planning.amount)
     names = [name for name in ("law", "price", "utilisation", "all") if name in split]
-    parts = [f"{name} alone {_band(split[name], show) or 'nothing'}" for name in names if name != "all"]
+    listed = " listed" if split["assumed"] else ""
+    cheapest = {
+        "price": f" (the answer is at the lowest{listed} price, intervals with the price run from there to dearer ones)"
+    }
+    notes = cheapest if split["from_lowest_price"] else {}
+    parts = [
+        f"{name} alone {_band(split[name], show) or 'nothing'}{notes.get(name, '')}" for name in names if name != "all"
+    ]
     together = f"; together {_band(split['all'], show)}" if "all" in split else ""
     low, high = split["mfu_range"]
+    at = split["answer_at"]
+    answer_at = "" if at["usd_per_hour"] is None else f"{at['usd_per_hour']:.3g} $/h and "
     ranges = (
-        f"price {split['price_range'][0]:.3g} to {split['price_range'][1]:.3g} $/h, utilisation {low:.2f} to {high:.2f}"
+        f"price {split['price_range'][0]:.3g} to {split['price_range'][1]:.3g} $/h, utilisation {low:.2f} to {high:.2f}, "
+        f"the answer at {answer_at}{at['mfu']:.2f}"
     )
     return (
         f"{split['dominant']} dominates the {split['quantity']} ({split['level']:.0%}: {', '.join(parts)}{together}; "
