@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import replace
 
 import jax
@@ -185,6 +186,28 @@ def test_the_tighter_budget_binds_and_is_named():
     assert allocate(BESIROGLU, usd=1e3, hours=168, devices=8, rates=H100).binding == "usd"
 
 
+def test_a_cap_that_holds_is_named_and_no_size_above_it_is_shown():
+    held = allocate(BESIROGLU, flops=1e24, max_memory_gb=64, max_params=1e10, rates=H100)
+    assert pytest.approx(4e9) == held.N  # 16 bytes a parameter
+    assert held.binding == "flops and max-memory"
+    assert [row["k"] for row in held.off] == [0.25, 0.5]
+    assert any("max-memory" in warning for warning in held.warnings)
+    assert (
+        allocate(BESIROGLU, flops=1e24, max_params=4e9, max_memory_gb=640, rates=H100).binding == "flops and max-params"
+    )
+    assert allocate(BESIROGLU, loss=2.2, max_params=4.5e9, rates=H100).binding == "loss and max-params"
+    shaped = allocate(BESIROGLU, flops=1e17, max_params=2e6, shape=True, vocab=256, context=64)
+    assert shaped.binding == "flops and max-params"
+
+
+def test_a_cap_that_does_not_hold_only_hides_the_sizes_above_it():
+    free = allocate(BESIROGLU, flops=1e21, max_params=6e9, rates=H100)
+    assert free.binding == "flops"
+    assert [row["k"] for row in free.off] == [0.25, 0.5, 2.0]
+    assert not any("held down" in warning for warning in free.warnings)
+    assert len(allocate(BESIROGLU, flops=1e21, rates=H100).off) == 4
+
+
 def test_budgets_that_both_bind():
     """Dollars that also buy data, and FLOPs: the answer is no worse than any N within both."""
     lines = (Line("flops", 1e21), Line("usd", 3e3, H100.per_flop("usd"), 3e-8))
@@ -273,6 +296,35 @@ def test_what_dominates():
     assert slow.uncertainty["dominant"] == "utilisation"
 
 
+def test_an_answer_at_the_lowest_list_price_says_so(capsys):
+    """The point is the cheapest listed price and the interval of price alone runs from it; a given range has it inside."""
+    listed = Rates.of("h100")
+    assert listed.usd_per_hour == listed.price_range[0]
+    found = allocate(BESIROGLU, usd=1e4, rates=listed)
+    split = found.uncertainty
+    assert split["from_lowest_price"]
+    assert split["answer_at"] == {"usd_per_hour": listed.usd_per_hour, "mfu": 0.4}
+    assert split["price_range"] == pytest.approx(listed.price_range)
+    assert found.loss < split["price"][0]
+    assert split["utilisation"][0] < found.loss < split["utilisation"][1]
+    said = "the answer is at the lowest listed price, intervals with the price run from there to dearer ones"
+    assert main(["allocate", "--law", LAW, "--usd", "1e4", "--accelerator", "h100"]) == 0
+    out = capsys.readouterr().out
+    assert said in out
+    assert "the answer at 2.69 $/h and 0.40" in out
+    assert main(["allocate", "--law", LAW, "--usd", "1e4", "--usd-per-hour", "2:4"]) == 0
+    out = capsys.readouterr().out
+    assert "the lowest" not in out.partition("rests on")[0]
+    assert "the answer at 2.83 $/h and 0.40" in out
+
+
+def test_an_answer_in_the_middle_of_a_given_range_lies_in_its_interval():
+    given = allocate(BESIROGLU, usd=1e4, rates=Rates.of("h100", usd_per_hour=math.sqrt(8)), price_range=(2.0, 4.0))
+    low, high = given.uncertainty["price"]
+    assert not given.uncertainty["from_lowest_price"]
+    assert low < given.loss < high
+
+
 def test_resamples_that_never_reach_the_loss_leave_the_end_open():
     found = allocate(drawn(0.05), loss=1.9)
     assert found.intervals["C"][1] is None
@@ -331,6 +383,9 @@ def test_dollars_carry_the_law(shared_data):
         ({"hours": 10}, "without devices"),
         ({"flops": -1}, "positive"),
         ({"flops": math.nan}, "positive"),
+        ({"flops": 1e20, "total_over_active": math.nan}, "total-over-active = nan"),
+        ({"flops": 1e20, "price_range": (-1.0, 2.0)}, "price-range = -1 to 2: needed numbers above 0"),
+        ({"flops": 1e20, "mfu_range": (0.4, 1.2)}, "mfu-range = 0.4 to 1.2: needed shares"),
         ({"flops": 1e20, "data_usd_per_token": 1e-8}, "dollars"),
         ({"flops": 1e18, "fixed_params": 1e9, "inference_tokens": 1e12}, "contradict"),
     ],
@@ -380,6 +435,17 @@ def test_command_prints(capsys):
     assert "6ND" in out
     assert "binding: kwh" in out
     assert "datasheet" in out
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_an_answer_without_intervals_has_no_empty_head(terminal, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["allocate", "--law", LAW, "--flops", "1e21"]) == 0
+    before, _, _ = capsys.readouterr().out.partition("N, parameters")
+    assert "binding" in before
+    assert "\u2500" not in before  # the rule under a head
+    assert all(line.strip() for line in before.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -200,16 +200,55 @@ def test_contradictions(given, said):
     ("given", "said"),
     [
         ({"mfu": 40.0}, "share"),
-        ({"pue": 0.9}, "at least 1"),
+        ({"pue": 0.9}, "pue = 0.9: .* 1 or more"),
         ({"pue": "us"}, "no PUE"),
         ({"region": "atlantis"}, "unknown region"),
         ({"watts": -1.0}, "positive"),
+        ({"pue": math.nan}, "pue = nan"),
+        ({"usd_per_hour": -1.0}, "usd-per-hour = -1: needed a positive"),
+        ({"server_factor": -2.0}, "server-factor = -2"),
+        ({"server_factor": 0.0}, "server-factor = 0"),
+        ({"g_per_kwh": math.nan}, "g-per-kwh = nan"),
+        ({"idle_watts": -50.0}, "idle-watts = -50: needed a number of 0 or more"),
+        ({"idle_watts": math.inf}, "idle-watts = inf"),
+        ({"embodied_kg": -500.0}, "embodied-kg = -500: needed a number of 0 or more"),
+        ({"embodied_kg": 150.0, "lifetime_years": -6.0}, "lifetime-years = -6: needed a positive"),
+        ({"embodied_kg": 150.0, "lifetime_utilisation": 2.0}, "lifetime-utilisation = 2: needed a share"),
+        ({"embodied": True, "lifetime_years": 0.0}, "lifetime-years = 0 without embodied-kg"),
+        ({"embodied": True, "lifetime_utilisation": 2.0}, "lifetime-utilisation = 2 without embodied-kg"),
+        ({"lifetime_years": 4.0}, "lifetime-years = 4 without embodied-kg"),
         ({"precision": "fp7"}, "precision"),
     ],
 )
 def test_bad_rates(given, said):
     with pytest.raises(ValueError, match=said):
         Rates.of("h100", **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"mean_hours": math.nan}, "preempted-every = nan"),
+        ({"save_hours": -2 / 60}, "save-minutes = -2"),
+        ({"restart_hours": -10 / 60}, "restart-minutes = -10"),
+        ({"restart_hours": math.nan}, "restart-minutes = nan"),
+    ],
+)
+def test_bad_preemption(given, said):
+    with pytest.raises(ValueError, match=said):
+        Preemption(**given)
+
+
+def test_a_lifetime_spreads_the_kilograms_that_are_given():
+    short, long = (Rates.of("h100", embodied_kg=150, lifetime_years=years).embodied_kg_per_hour for years in (3.0, 6.0))
+    assert short == pytest.approx(2 * long)
+    assert Rates.of("h100", embodied_kg=150).embodied_kg_per_hour == long
+
+
+def test_a_pue_below_one_in_a_table_of_ones_own_is_refused(tmp_path):
+    (tmp_path / "regions.csv").write_text("name,pue,g_per_kwh\nattic,0.5,100\n")
+    with pytest.raises(ValueError, match=r"pue of attic = 0\.5"):
+        Rates.of("h100", region="attic", regions=tmp_path / "regions.csv")
 
 
 def record(tmp_path, seed, loss, seconds, status="done"):
@@ -309,11 +348,38 @@ def test_command_on_a_folder(tmp_path, capsys):
         (["--flops", "1e20", "--params", "1e9", "--tokens", "1e9"], "say it twice"),
         (["--report"], "needs a folder"),
         ([], "neither"),
+        (["--flops", "-100", "--params", "1e9", "--inference-tokens", "1e12"], "flops = -100"),
+        (["--flops", "1e21", "--pue", "nan"], "pue = nan"),
+        (["--flops", "1e21", "--embodied", "--lifetime-years", "0"], "lifetime-years = 0"),
+        (["--flops", "1e21", "--price", "spot", "--restart-minutes", "-10"], "restart-minutes = -10"),
+        (["llama-3-8b", "--tokens", "1e12", "--sequences", "-1"], "sequences = -1: needed a positive"),
+        (["--flops", "1e21", "--sequences", "nan"], "sequences = nan"),
     ],
 )
 def test_bad_input_is_one_line(argv, said, capsys):
     assert main(["cost", *argv]) == 2
     captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["cost", "allocate"])
+@pytest.mark.parametrize(
+    ("flag", "text", "said"),
+    [
+        ("--usd-per-hour", "-1", "needed a number above 0"),
+        ("--usd-per-hour", "0:2", "needed a number above 0"),
+        ("--usd-per-hour", "nan", "needed a number above 0"),
+        ("--usd-per-hour", "4:2", "LO below HI"),
+        ("--mfu", ".4:1.2", "needed a share in (0, 1]"),
+    ],
+)
+def test_a_span_that_no_rate_can_be_is_refused_by_its_flag(verb, flag, text, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--flops", "1e21", flag, text])
+    assert ended.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"scaling: argument {flag}: {text!r}: ")
     assert said in captured.err
     assert captured.err.count("\n") == 1
 

@@ -153,6 +153,12 @@ def test_command_prints(capsys):
         (["--at", "1e14", "--flops", "1e12", "--prior", "a", "--law", "besiroglu"], "two priors"),
         (["--at", "1e14", "--flops", "1e12", "--noise", "2"], "noise"),
         (["--at", "1e14", "--flops", "1e8"], "no run of"),
+        (["--at", "1e14", "--flops", "nan"], "flops = nan"),
+        (["--at", "1e14", "--flops", "1e13", "--max-run", "-1"], "max-run = -1: the most that one run may take"),
+        (["--at", "1e14", "--flops", "1e13", "--reach", "0"], "reach = 0: needed a factor of 1 or more"),
+        (["--at", "1e14", "--flops", "1e13", "--reach", "nan"], "reach = nan"),
+        (["--at", "1e14", "--flops", "1e13", "--max-seeds", "0"], "max-seeds = 0"),
+        (["--at", "1e14", "--flops", "1e13", "--context", "0"], "context = 0: needed a whole number"),
     ],
 )
 def test_bad_command(argv, said, capsys):

@@ -79,7 +79,7 @@ def wish(rng: np.random.Generator) -> dict:
         "usd_per_hour": price,
         "price_range": [price / 1.5, price * 1.5] if price is not None and rng.random() < 0.5 else None,
         "mfu": mfu,
-        "mfu_range": [mfu * (1 - half), mfu * (1 + half)] if rng.random() < 0.25 else None,
+        "mfu_range": [mfu * (1 - half), min(mfu * (1 + half), 1.0)] if rng.random() < 0.25 else None,
         "region": region.name,
         "g_per_kwh": sometimes(0.5, 3),
         "inference_tokens": sometimes(8, 12) or 0.0,

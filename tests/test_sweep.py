@@ -246,6 +246,13 @@ def test_ctrl_c_and_sigterm_stop_cleanly_and_say_how_to_go_on(number, grid, tmp_
     assert not list(state.glob("checkpoints/*"))
 
 
+@pytest.mark.parametrize("flag", ["--max-hours", "--max-flops"])
+def test_a_limit_that_is_no_number_is_refused(flag, grid, tmp_path, capsys):
+    (tmp_path / "grid.toml").write_text(grid.toml())
+    assert main(["sweep", str(tmp_path / "grid.toml"), flag, "nan", "--dry-run"]) == 2
+    assert f"{flag} nan: needed a number above 0" in capsys.readouterr().err
+
+
 def test_max_hours_stops_and_the_same_command_goes_on(grid, tmp_path, capsys):
     (tmp_path / "grid.toml").write_text(replace(grid, epochs=1000).toml())
     command = ["sweep", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "runs"), "--devices", "1"]

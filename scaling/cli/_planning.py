@@ -21,14 +21,24 @@ from scaling.planning.cost.rates import (
 
 
 def span(text: str) -> tuple[float, float]:
-    """A number, or LO:HI; argparse's type for what is uncertain."""
+    """A number above 0, or LO:HI of such; argparse's type for what is uncertain."""
     low, _, high = text.partition(":")
     try:
         found = float(low), float(high or low)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: needed a number, or LO:HI") from None
+    if not all(0 < end < math.inf for end in found):
+        raise argparse.ArgumentTypeError(f"{text!r}: needed a number above 0, or LO:HI with both above 0")
     if not found[0] <= found[1]:
         raise argparse.ArgumentTypeError(f"{text!r}: LO:HI needs LO below HI")
+    return found
+
+
+def share_span(text: str) -> tuple[float, float]:
+    """A span of shares, which are at most 1; argparse's type."""
+    found = span(text)
+    if found[1] > 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: needed a share in (0, 1], or LO:HI of shares, e.g. .35:.45")
     return found
 
 
@@ -57,7 +67,7 @@ def add_rates(parser: argparse.ArgumentParser) -> None:
     chip.add_argument("--precision", choices=[*BYTES], default="bf16", help="of the arithmetic (bf16)")
     chip.add_argument("--peak-tflops", type=float, metavar="X", help="dense peak, instead of the table's")
     chip.add_argument(
-        "--mfu", type=span, default=(DEFAULT_MFU,) * 2, metavar="X[:Y]",
+        "--mfu", type=share_span, default=(DEFAULT_MFU,) * 2, metavar="X[:Y]",
         help=f"share of peak that trains, 6ND over peak x running hours; a range is an uncertainty ({DEFAULT_MFU})",
     )  # fmt: skip
     chip.add_argument("--goodput", type=float, default=1.0, metavar="X", help="share of allocated hours that run (1)")
@@ -90,9 +100,9 @@ def add_rates(parser: argparse.ArgumentParser) -> None:
     )
     years, busy = LIFETIME_YEARS, LIFETIME_UTILISATION
     place.add_argument(
-        "--lifetime-years", type=float, default=years, metavar="X", help=f"to spread it over ({years:g})"
+        "--lifetime-years", type=float, metavar="X", help=f"to spread those kg over, not published carbon ({years:g})"
     )
-    place.add_argument("--lifetime-utilisation", type=float, default=busy, metavar="X", help=f"busy share ({busy:g})")
+    place.add_argument("--lifetime-utilisation", type=float, metavar="X", help=f"busy share of that life ({busy:g})")
     own = parser.add_argument_group("your own facts")
     own.add_argument("--accelerators", metavar="CSV", help="rows with the columns of the shipped accelerators.csv")
     own.add_argument("--regions", metavar="CSV", help="rows with the columns of the shipped regions.csv")

@@ -155,7 +155,6 @@ def _subject(args: argparse.Namespace) -> Any:
 def _print(found: Any) -> None:
     bands = found.intervals or {}
     title = f"{found.label}; {found.currency}; binding: {found.binding}"
-    columns = ("", "", f"{bands['level']:.0%} interval") if bands else ("", "")
     rows = [
         ("N, parameters", planning.count(found.N), "N", planning.count),
         ("D, tokens", planning.count(found.D), "D", planning.count),
@@ -177,11 +176,11 @@ def _print(found: Any) -> None:
         shape = found.shape
         dims = f"depth {shape.depth}, width {shape.width}, {shape.heads} heads, {shape.N:,} parameters"
         rows.insert(1, ("shape", dims, "", _plain))
-    print_table(
-        columns,
-        [(name, text, *([_band(bands.get(key), show)] if bands else [])) for name, text, key, show in rows],
-        title=title,
-    )
+    if bands:
+        heads = ("", "", f"{bands['level']:.0%} interval")
+        print_table(heads, [(name, text, _band(bands.get(key), show)) for name, text, key, show in rows], title=title)
+    else:
+        print_pairs([(name, text) for name, text, _, _ in rows], title)
     if found.warnings:
         print_pairs([("!", warning) for warning in found.warnings])
     if found.flat:
@@ -204,11 +203,21 @@ def _print(found: Any) -> None:
 def _uncertainty(split: Any) -> str:
     show = {"usd": lambda x: planning.amount(x, "usd"), "loss": _loss}.get(split["quantity"], planning.amount)
     names = [name for name in ("law", "price", "utilisation", "all") if name in split]
-    parts = [f"{name} alone {_band(split[name], show) or 'nothing'}" for name in names if name != "all"]
+    listed = " listed" if split["assumed"] else ""
+    cheapest = {
+        "price": f" (the answer is at the lowest{listed} price, intervals with the price run from there to dearer ones)"
+    }
+    notes = cheapest if split["from_lowest_price"] else {}
+    parts = [
+        f"{name} alone {_band(split[name], show) or 'nothing'}{notes.get(name, '')}" for name in names if name != "all"
+    ]
     together = f"; together {_band(split['all'], show)}" if "all" in split else ""
     low, high = split["mfu_range"]
+    at = split["answer_at"]
+    answer_at = "" if at["usd_per_hour"] is None else f"{at['usd_per_hour']:.3g} $/h and "
     ranges = (
-        f"price {split['price_range'][0]:.3g} to {split['price_range'][1]:.3g} $/h, utilisation {low:.2f} to {high:.2f}"
+        f"price {split['price_range'][0]:.3g} to {split['price_range'][1]:.3g} $/h, utilisation {low:.2f} to {high:.2f}, "
+        f"the answer at {answer_at}{at['mfu']:.2f}"
     )
     return (
         f"{split['dominant']} dominates the {split['quantity']} ({split['level']:.0%}: {', '.join(parts)}{together}; "

@@ -85,6 +85,10 @@ def _require(args: argparse.Namespace) -> None:
         raise ValueError("give --flops, what all experiments together may take (or --check to look at runs).")
     if args.prior and args.law:
         raise ValueError("--prior and --law are two priors: give one.")
+    for name in ("vocab", "context"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} = {value}: needed a whole number of 1 or more.")
     if args.noise is not None and not 0 < args.noise < 1:
         raise ValueError(f"noise = {args.noise:g}: needed a share of the loss between 0 and 1.")
     if args.out is not None and args.out.exists() and not args.force:

@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int | None:
 
     for flag in ("devices", "max_hours", "max_flops"):
         value = getattr(args, flag)
-        if value is not None and value <= 0:
+        if value is not None and not value > 0:
             raise ValueError(f"--{flag.replace('_', '-')} {value:g}: needed a number above 0.")
     grid = Grid.read(args.grid)
     out = args.out or (Path(args.grid) if Path(args.grid).is_dir() else Path("runs") / grid.name)

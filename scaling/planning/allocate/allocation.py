@@ -12,7 +12,7 @@ import numpy as np
 from scaling.planning.allocate import search
 from scaling.planning.allocate.budgets import Budgets
 from scaling.planning.allocate.problem import Line, Problem
-from scaling.planning.allocate.question import answer, cap_of, columns_of, lines_of, require_sense
+from scaling.planning.allocate.question import answer, caps_of, columns_of, lines_of, require_sense
 from scaling.planning.allocate.samples import Ranges, Samples, intervals, sample
 from scaling.planning.allocate.subject import Subject
 from scaling.planning.cost import Cost, Rates, cost
@@ -29,7 +29,8 @@ class Allocation:
     """The answer: N parameters on D tokens, C training FLOPs in the law's currency, and the loss the law expects.
 
     `intervals` are of the level it holds, None where the law came without draws; an end that no resample reaches is None.
-    `flat` are the ranges of N that cost less than that share of the compute; `off` the price of k x N.
+    `flat` are the ranges of N that cost less than that share of the compute; `off` the price of k x N, where the caps allow it.
+    `binding` names the limits that hold: a budget or the loss, and the cap on N where it does.
     """
 
     N: float
@@ -141,17 +142,19 @@ def allocate(
         total_over_active,
         level,
     )
+    caps = caps_of(max_params, max_memory_gb, rates, total_over_active, fixed_params)
     problem = Problem(
         law=subject.law,
         currency=subject.currency,
         lines=lines_of(budgets, rates, loss, data_usd_per_token),
         served=inference_tokens,
         unique=unique_tokens,
-        cap=cap_of(max_params, max_memory_gb, rates, total_over_active, fixed_params),
+        cap=min(caps.values(), default=None),
         fixed=fixed_params,
         columns=columns_of(subject.law, columns or {}, unique_tokens),
     )
     N, D = answer(problem, budgets, rates, loss, data_usd_per_token)
+    holding = _holding(caps, N)
     built = None
     if shape:
         built, problem, N, D = _snapped(problem, N, loss)
@@ -169,7 +172,7 @@ def allocate(
         C=C,
         loss=expected,
         tokens_per_parameter=D / N,
-        binding="loss" if loss is not None else problem.binding(N, D),
+        binding=" and ".join(("loss" if loss is not None else problem.binding(N, D), *holding)),
         used=used,
         currency=str(subject.currency),
         law=subject.law.to_json(),
@@ -192,7 +195,7 @@ def allocate(
         else D / unique_tokens,
         data_usd=data_usd_per_token * D if data_usd_per_token else None,
         shape=built,
-        warnings=(*warnings, *_warnings(subject, beyond, problem, N, D, samples)),
+        warnings=(*warnings, *_warnings(subject, beyond, problem, D, samples, holding)),
         subject=subject,
         problem=at,
     )
@@ -215,7 +218,11 @@ def flat_band(problem: Problem, share: float, N: float) -> tuple[float, float]:
 
 
 def off_optimum(problem: Problem, ks: Sequence[float], N: float) -> tuple[dict[str, float | None], ...]:
-    """What k x N costs at the same budgets: its loss (None where serving alone takes all), and the share of compute lost."""
+    """What k x N costs at the same budgets: its loss (None where serving alone takes all), and the share of compute lost.
+
+    Sizes above the cap are left out: the question does not allow them.
+    """
+    ks = [k for k in ks if problem.cap is None or k * N <= problem.cap]
     sizes = N * np.asarray(ks)
     D = problem.tokens(sizes)
     loss = problem.loss(sizes, np.maximum(D, 1.0))
@@ -243,6 +250,12 @@ def line_share(problem: Problem, line: Line, N: float, D: float) -> float:
     return float(problem.spent(line, N, D) / line.limit)
 
 
+def _holding(caps: Mapping[str, float], N: float) -> dict[str, float]:
+    """The caps that hold N down, the least of them; none where N lies below."""
+    least = min(caps.values(), default=math.inf)
+    return {name: cap for name, cap in caps.items() if cap == least and cap * (1 - 1e-9) <= N}
+
+
 def _snapped(problem: Problem, N: float, loss: float | None) -> tuple[Shape, Problem, float, float]:
     """The buildable shape nearest to N, and the problem with N fixed to it and its own exact FLOPs."""
     shape = problem.currency.snap(N)
@@ -268,7 +281,12 @@ def _certificate(subject: Subject, force: bool) -> list[str]:
 
 
 def _warnings(
-    subject: Subject, beyond: Mapping[str, float], problem: Problem, N: float, D: float, samples: Samples
+    subject: Subject,
+    beyond: Mapping[str, float],
+    problem: Problem,
+    D: float,
+    samples: Samples,
+    holding: Mapping[str, float],
 ) -> list[str]:
     found = []
     furthest = max(beyond, key=lambda name: beyond[name], default=None)
@@ -283,9 +301,9 @@ def _warnings(
         found.append("how far this extrapolates is not known: the coefficients do not say which runs they come from.")
     if problem.unique is not None and problem.unique < D and "U" not in subject.law.columns:
         found.append("what repeated tokens are worth is taken from Muennighoff et al. 2023, not from these runs.")
-    if problem.cap is not None and problem.cap * (1 - 1e-9) <= N:
+    for name, cap in holding.items():
         found.append(
-            f"N is held down by the cap of {problem.cap:.4g} parameters; the rest of the budget goes into tokens."
+            f"N is held down by the cap of {cap:.4g} parameters ({name}); the rest of the budget goes into tokens."
         )
     if samples.unreached:
         found.append(f"{samples.unreached:.1%} of the resamples never reach this loss, so upper ends are open.")

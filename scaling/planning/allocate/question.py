@@ -40,7 +40,7 @@ def require_sense(
             raise ValueError(f"{name} = {value:g}: needed a positive number.")
     if not 0 < level < 1:
         raise ValueError(f"level = {level:g}: intervals hold a share between 0 and 1, e.g. 0.9.")
-    if total_over_active < 1:
+    if not 1 <= total_over_active < math.inf:
         raise ValueError(f"total-over-active = {total_over_active:g}: all parameters are at least the active ones.")
     if fixed is not None and cap is not None and fixed > cap:
         raise ValueError(f"fixed-params = {fixed:g} and max-params = {cap:g} contradict. Give one of them.")
@@ -61,11 +61,11 @@ def columns_of(law: Law, given: Mapping[str, float], unique_tokens: float | None
     return {**unique, **given}
 
 
-def cap_of(
+def caps_of(
     max_params: float | None, max_memory_gb: float | None, rates: Rates, total_over_active: float, fixed: float | None
-) -> float | None:
-    """The most parameters (those a token meets) that both limits allow."""
-    caps = [] if max_params is None else [max_params]
+) -> dict[str, float]:
+    """The most parameters (those a token meets) that each limit allows, by its name; those that are not set are left out."""
+    caps = {} if max_params is None else {"max-params": max_params}
     if max_memory_gb is not None:
         precision = rates.precision if rates.precision in TRAINING_BYTES else "bf16"
         per_parameter = training_memory(1.0, precision).state * total_over_active
@@ -77,8 +77,8 @@ def cap_of(
                 f"fixed-params = {fixed:g} and max-memory = {max_memory_gb:g} GB contradict: training it takes "
                 f"{fixed * per_parameter / 1e9:.4g} GB. Give one of them."
             )
-        caps.append(held)
-    return min(caps) if caps else None
+        caps["max-memory"] = held
+    return caps
 
 
 def lines_of(

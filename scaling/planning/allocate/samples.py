@@ -36,7 +36,15 @@ class Ranges:
 
     @classmethod
     def of(cls, price: tuple[float, float] | None, mfu: tuple[float, float] | None, rates: Rates) -> Ranges:
-        """The given ranges; else the table's lowest to highest list price, and the utilisations that runs have published."""
+        """The given ranges; else the table's lowest to highest list price, and the utilisations that runs have published.
+
+        The rates' own price lies in the middle of a range given on the command line, and at the low end of the table's.
+        Raises ValueError for a range that is not LOW to HIGH, above 0 and, of utilisation, at most 1.
+        """
+        for name, ends, most in (("price-range", price, math.inf), ("mfu-range", mfu, 1.0)):
+            if ends is not None and not (0 < ends[0] <= ends[1] <= most and math.isfinite(ends[1])):
+                what = "numbers above 0" if most > 1 else "shares in (0, 1]"
+                raise ValueError(f"{name} = {ends[0]:g} to {ends[1]:g}: needed {what}, the lower first.")
         wide = lambda span: span is not None and span[0] < span[1]  # noqa: E731
         given = wide(price) or wide(mfu)
         if not given:
@@ -70,6 +78,13 @@ class Samples:
     assumed: bool
     price_range: tuple[float, float]
     mfu_range: tuple[float, float]
+    answer_at: Mapping[str, float | None]
+
+    @property
+    def from_lowest_price(self) -> bool:
+        """Whether the answer is at the lowest price of the range, so that the price alone can only make it dearer."""
+        price, (low, high) = self.answer_at["usd_per_hour"], self.price_range
+        return price is not None and math.isclose(price, low) and low < high
 
     @property
     def unreached(self) -> float:
@@ -77,7 +92,11 @@ class Samples:
         return 0.0 if self.everything is None else float(np.mean(~np.isfinite(self.everything["C"])))
 
     def split(self, level: float) -> dict[str, Any] | None:
-        """Per source the interval of the quantity when only that is uncertain, and which is the widest on a log scale."""
+        """Per source the interval of the quantity when only that is uncertain, and which is the widest on a log scale.
+
+        `answer_at` is the price and utilisation of the answer itself. Where the price is the lowest listed one, as by default
+        (`from_lowest_price`), the answer lies at the cheap end of the price's range and outside the interval of price alone.
+        """
         if len(self.alone) < 2:
             return None
         bands = {name: interval(values, level) for name, values in self.alone.items()}
@@ -94,6 +113,8 @@ class Samples:
             "assumed": self.assumed,
             "price_range": list(self.price_range),
             "mfu_range": list(self.mfu_range),
+            "answer_at": dict(self.answer_at),
+            "from_lowest_price": self.from_lowest_price,
             "assumptions": [*SHAPES, *(("both ranges themselves",) if self.assumed else ())],
         }
 
@@ -144,6 +165,7 @@ def sample(
         not ranges.given,
         (ranges.price[0] * usd, ranges.price[1] * usd),
         (ranges.mfu[0] * rates.mfu, ranges.mfu[1] * rates.mfu),
+        {"usd_per_hour": rates.usd_per_hour, "mfu": rates.mfu},
     )
 
 

@@ -42,7 +42,8 @@ class Work:
     ) -> Work:
         """The work that a model's name, or counts, describe. Raises ValueError for two that contradict."""
         for name, value in (
-            ("params", params), ("active-params", active_params), ("tokens", tokens), ("inference-tokens", inference_tokens),
+            ("flops", flops), ("params", params), ("active-params", active_params), ("tokens", tokens),
+            ("inference-tokens", inference_tokens),
         ):  # fmt: skip
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} = {value:g}: needed a positive number.")
@@ -88,7 +89,12 @@ class Work:
         return f"  ({'; '.join(parts)})" if parts else ""
 
     def memory(self, precision: str, serve_precision: str | None, sequences: float) -> Footprint | None:
-        """Bytes to train and to serve; None where the number of parameters is not known."""
+        """Bytes to train and to serve; None where the number of parameters is not known.
+
+        Raises ValueError for a number of sequences (contexts in flight) that is not positive.
+        """
+        if not 0 < sequences < float("inf"):
+            raise ValueError(f"sequences = {sequences:g}: needed a positive number of contexts in flight.")
         if self.N is None:
             return None
         training = None

@@ -41,8 +41,9 @@ class Preemption:
     restart_hours: float = 10 / 60
 
     def __post_init__(self) -> None:
-        for name in ("mean_hours", "save_hours"):
-            _positive(getattr(self, name), f"preemption {name}")
+        _positive(self.mean_hours, "preempted-every")
+        _positive(self.save_hours * 60, "save-minutes")
+        _at_least(0, self.restart_hours * 60, "restart-minutes")
         if self.overhead >= 1:
             raise ValueError(
                 f"a preemption every {self.mean_hours:g} h with {self.save_hours:g} h to save and "
@@ -105,8 +106,8 @@ class Rates:
         idle_watts: float = 0.0,
         embodied_kg: float | None = None,
         embodied: bool = False,
-        lifetime_years: float = LIFETIME_YEARS,
-        lifetime_utilisation: float = LIFETIME_UTILISATION,
+        lifetime_years: float | None = None,
+        lifetime_utilisation: float | None = None,
         preemption: Preemption | None = None,
         accelerators: str | Path | None = None,
         regions: str | Path | None = None,
@@ -114,13 +115,13 @@ class Rates:
         """The rates of an accelerator (or of none, from `watts` and `usd_per_hour`) somewhere; arguments beat the tables.
 
         `watts` is taken as the whole average draw: the chip's power share and server factor then count only where given.
-        Raises ValueError for an unknown name and for a rate with sparsity.
+        Raises ValueError for an unknown name, a rate with sparsity, a number that no rate can be, and a lifetime with nothing
+        to spread over it.
         """
         chip = None if accelerator is None else Accelerator.named(accelerator, accelerators)
         facts: list[Fact] = []
         for name, value in (("mfu", mfu), ("goodput", goodput)):
-            if not 0 < value <= 1:
-                raise ValueError(f"{name} = {value:g}: needed a share in (0, 1].")
+            _share(value, name)
         if price not in PRICES:
             raise ValueError(f"price = {price!r}: needed one of {', '.join(PRICES)}.")
         peak = _peak(chip, precision, peak_tflops, facts)
@@ -153,7 +154,7 @@ class Rates:
             server_factor=server,
             pue=pue_value,
             g_per_kwh=grams,
-            idle_watts=idle_watts,
+            idle_watts=_at_least(0, idle_watts, "idle-watts"),
             embodied_kg_per_hour=_embodied(chip, embodied, embodied_kg, lifetime_years, lifetime_utilisation, facts),
             memory_gb=chip and chip.memory_gb,
             preemption=preemption,
@@ -215,6 +216,18 @@ def _positive(value: float, name: str) -> float:
     return value
 
 
+def _share(value: float, name: str) -> float:
+    if not 0 < value <= 1:
+        raise ValueError(f"{name} = {value:g}: needed a share in (0, 1].")
+    return value
+
+
+def _at_least(least: float, value: float, name: str, why: str = "") -> float:
+    if not least <= value < math.inf:
+        raise ValueError(f"{name} = {value:g}: {why}needed a number of {least:g} or more.")
+    return value
+
+
 def _known(value: float | None, needed: str) -> float:
     if value is None:
         raise ValueError(f"not enough is known for this: give {needed}.")
@@ -257,6 +270,8 @@ def _price_range(chip: Accelerator | None, price: str) -> tuple[float, float] | 
 def _power(
     chip: Accelerator | None, watts: float | None, server: float | None, facts: list[Fact]
 ) -> tuple[float | None, float]:
+    if server is not None:
+        _at_least(1, server, "server-factor", "a server draws at least what its chips do; ")
     if watts is not None:
         _positive(watts, "watts")
         facts.append(Fact("power", f"{watts:g} W a device, x {server or 1:g} for the server", "given"))
@@ -271,29 +286,35 @@ def _power(
     return chip.watts * share, factor
 
 
+#: Why a PUE is 1 or more.
+_FACILITY = "a facility draws at least what its computers do; "
+
+
+def _listed_pue(place: Region, pue: float, facts: list[Fact]) -> float:
+    """The PUE of a row of the table, which may be the user's own."""
+    facts.append(Fact("PUE", f"{pue:g}", place.source, place.source_date))
+    return _at_least(1, pue, f"pue of {place.name}", _FACILITY)
+
+
 def _pue(place: Region, pue: float | str | None, regions: str | Path | None, facts: list[Fact]) -> float:
     if isinstance(pue, str):
         operator = Region.named(pue, regions)
         if operator.pue is None:
             raise ValueError(f"pue = {pue!r}: no PUE is known for it. Give a number.")
-        facts.append(Fact("PUE", f"{operator.pue:g}", operator.source, operator.source_date))
-        return operator.pue
+        return _listed_pue(operator, operator.pue, facts)
     if pue is not None:
-        if pue < 1:
-            raise ValueError(f"pue = {pue:g}: facility over computers is at least 1.")
+        _at_least(1, pue, "pue", _FACILITY)
         facts.append(Fact("PUE", f"{pue:g}", "given"))
         return pue
     if place.pue is not None:
-        facts.append(Fact("PUE", f"{place.pue:g}", place.source, place.source_date))
-        return place.pue
+        return _listed_pue(place, place.pue, facts)
     facts.append(Fact("PUE", f"{DEFAULT_PUE:g}", "assumed: Google's fleet (the industry's mean is 1.58)", "2024-12"))
     return DEFAULT_PUE
 
 
 def _grams(place: Region, given: float | None, assumed: bool, facts: list[Fact]) -> float | None:
     if given is not None:
-        if given < 0:
-            raise ValueError(f"g-per-kwh = {given:g}: needed 0 or more.")
+        _at_least(0, given, "g-per-kwh")
         facts.append(Fact("grid", f"{given:g} g CO2e a kWh", "given"))
         return given
     if place.g_per_kwh is None:
@@ -307,14 +328,22 @@ def _embodied(
     chip: Accelerator | None,
     counted: bool,
     kg: float | None,
-    years: float,
-    utilisation: float,
+    years: float | None,
+    utilisation: float | None,
     facts: list[Fact],
 ) -> float | None:
+    """kg CO2e a device-hour of making the device: `kg` spread over its life, else the published number where it is counted."""
     if kg is not None:
-        hours = _positive(years, "lifetime-years") * 8760 * _positive(utilisation, "lifetime-utilisation")
-        facts.append(Fact("embodied", f"{kg:g} kg a device over {years:g} years, {utilisation:.0%} busy", "given"))
-        return kg / hours
+        life = _positive(LIFETIME_YEARS if years is None else years, "lifetime-years")
+        busy = _share(LIFETIME_UTILISATION if utilisation is None else utilisation, "lifetime-utilisation")
+        facts.append(Fact("embodied", f"{kg:g} kg a device over {life:g} years, {busy:.0%} busy", "given"))
+        return _at_least(0, kg, "embodied-kg") / (life * 8760 * busy)
+    for name, value in (("lifetime-years", years), ("lifetime-utilisation", utilisation)):
+        if value is not None:
+            raise ValueError(
+                f"{name} = {value:g} without embodied-kg: only a mass that is given is spread over a lifetime; the published "
+                f"grams an EFLOP hold one of their own. Give --embodied-kg, or leave --{name} out."
+            )
     if not counted:
         return None
     if chip is None or chip.embodied_g_per_eflop is None or chip.bf16 is None:

@@ -157,10 +157,11 @@ def design(
 
     `had` are (N, D) of runs that exist already. Cells go down to `decades` below `max_run` and to a factor `reach` from the
     best N. The design is good on average over plausible laws, not best for the prior alone.
+
+    Raises ValueError for a number that no budget, reach or count of seeds can be, and for FLOPs that buy too few runs.
     """
+    _require(flops, max_run, reach, max_seeds)
     largest = flops / 5 if max_run is None else min(max_run, flops)
-    if not (math.isfinite(largest) and largest > 0):
-        raise ValueError(f"flops = {flops:g}: the budget for experiments is a positive number.")
     currency = target.currency
     cells = candidates(
         prior, largest / 10**decades, largest, vocab=currency.vocab, context=currency.context, reach=reach
@@ -190,6 +191,22 @@ def design(
         noise=noise,
         prior=prior,
     )
+
+
+def _require(flops: float, max_run: float | None, reach: float, max_seeds: int) -> None:
+    """Raise ValueError naming the first of a design's numbers that makes no sense."""
+    for name, value, what in (
+        ("flops", flops, "the budget for experiments"),
+        ("max-run", max_run, "the most that one run may take"),
+    ):
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} = {value:g}: {what} is a positive number of FLOPs.")
+    if not 1 <= reach < math.inf:
+        raise ValueError(
+            f"reach = {reach:g}: needed a factor of 1 or more, how far sizes may be from the best, e.g. 8."
+        )
+    if max_seeds < 1:
+        raise ValueError(f"max-seeds = {max_seeds}: a cell is one run or more.")
 
 
 def even_grid(
