@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from scaling.fitting.fit import Fit, fit
 from scaling.fitting.isoflop import Vertex, approach2
-from scaling.fitting.laws import Chinchilla
+from scaling.fitting.laws import Chinchilla, Coupled
 from scaling.fitting.objective import LogSquared
 from scaling.reporting import figures
 from scaling.reporting.study import Study
@@ -35,7 +36,11 @@ def main() -> None:
         show(folder.name, judged)
     write_whole(Path(__file__).with_suffix(".json"), to_json(found))
     floors = {name: judged["floor"] for name, judged in found.items() if judged["floor"]}
-    drawn = [(f"{name}: {each['value']:.4f}", (each["E_above"], *each["interval_90"])) for name, each in floors.items()]
+    drawn = [
+        (f"{name}, {law}: {floor['value']:.4f}", (each["E_above"], *each["interval_90"]))
+        for name, floor in floors.items()
+        for law, each in floor["laws"].items()
+    ]
     if drawn:
         figures.save(figures.floor(drawn), ROOT / "docs" / "floor.png")
 
@@ -55,7 +60,7 @@ def judge(runs: Runs) -> dict[str, Any]:
         "seed_noise": seed_noise(runs),
         "law": {**law.params, "a": law.law.exponents[0], "residual_rms": residual_rms(runs, law),
                 "residual_rms_of_seed_means": residual_rms(seed_means(runs), law)},
-        "floor": _floor(runs, law),
+        "floor": _floor(runs, [law, fit(runs, Coupled, LogSquared(), rivals=())]),
     }  # fmt: skip
 
 
@@ -112,12 +117,16 @@ def residual_rms(runs: Runs, law: Fit) -> float:
     return float(np.sqrt(np.mean(np.log(runs.loss / law.law.loss(runs.N, runs.D)) ** 2)))
 
 
-def _floor(runs: Runs, law: Fit) -> dict[str, Any] | None:
-    floor = Study(runs, [law]).floor
+def _floor(runs: Runs, fits: Sequence[Fit]) -> dict[str, Any] | None:
+    """The floor of a planted source, and by each law its E, how far that is above the floor, and the interval of that."""
+    floor = Study(runs, fits[:1]).floor
     if floor is None:
         return None
-    above, low, high = floor.above(law)
-    return {"value": floor.value, "se": floor.se, "E": law.params["E"], "E_above": above, "interval_90": [low, high]}
+    laws = {}
+    for each in fits:
+        above, low, high = floor.above(each)
+        laws[each.law.name] = {"E": each.params["E"], "E_above": above, "interval_90": [low, high]}
+    return {"value": floor.value, "se": floor.se, "laws": laws}
 
 
 def depth_error(row: dict[str, Any]) -> str:
@@ -145,8 +154,11 @@ def show(name: str, judged: dict[str, Any]) -> None:
           f"beta {law['beta']:.4f}, a {law['a']:.3f}; residuals {law['residual_rms']:.2%} (root mean square), "
           f"{law['residual_rms_of_seed_means']:.2%} of the seeds' means")  # fmt: skip
     if floor := judged["floor"]:
-        low, high = floor["interval_90"]
-        print(f"floor {floor['value']:.4f}; E less the floor {floor['E_above']:+.4f} (90%: {low:+.4f} to {high:+.4f})")
+        for name, each in floor["laws"].items():
+            low, high = each["interval_90"]
+            print(
+                f"floor {floor['value']:.4f}; {name}'s E less the floor {each['E_above']:+.4f} (90%: {low:+.4f} to {high:+.4f})"
+            )
 
 
 if __name__ == "__main__":
