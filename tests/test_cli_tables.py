@@ -144,6 +144,22 @@ def test_table(capsys, tmp_path, shared_data):
     assert "no such file" in refused(capsys, "table", str(tmp_path / "absent.csv"))
 
 
+def test_a_table_is_written_over_nothing_unasked_and_never_over_itself(capsys, tmp_path):
+    mine, other, link = tmp_path / "mine.csv", tmp_path / "other.csv", tmp_path / "link.csv"
+    mine.write_text("params,tokens,nll\n1e6,2e7,4\n2e6,4e7,3\n")
+    other.write_text("kept")
+    link.symlink_to(mine)
+    read = ("table", str(mine), "--columns", "N=params,D=tokens,loss=nll", "--out")
+    assert "write over it with --force" in refused(capsys, *read, str(other))
+    for name in (mine, link):
+        assert "read from" in refused(capsys, *read, str(name), "--force")
+    assert "read from" in refused(capsys, "table", str(other), "--join", str(mine), "--out", str(mine), "--force")
+    assert mine.read_text().startswith("params,")
+    assert other.read_text() == "kept"
+    printed(capsys, *read, str(other), "--force")
+    assert other.read_text().count("\n") == 3
+
+
 SAYING = "what a person would have to read one syllable a line if it stood in a narrow column"
 
 
