@@ -326,6 +326,7 @@ WITHOUT = {
 def test_a_figure_says_what_it_lacks(what: str) -> None:
     figure = WITHOUT[what]()
     assert any(len(text.get_text()) > 20 for text in figure.texts)
+    assert len(figures.lacks(figure)) > 20
 
 
 def test_draws_at_and_below_nought_are_left_out_of_a_log_axis() -> None:
