@@ -350,6 +350,8 @@ def test_a_figure_is_written_as_what_its_name_says(tmp_path: Path) -> None:
 def test_the_manual_page_names_every_kind():
     said = re.findall(r"^  ([a-z, -]+?)  +\S", plot.__doc__ or "", re.MULTILINE)
     assert {name for line in said for name in line.split(", ")} == set(KINDS)
+    guide = (Path(__file__).parents[1] / "docs" / "figures-and-reports.md").read_text()
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", guide, re.MULTILINE)) == set(KINDS)
 
 
 def main() -> None:
