@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -21,6 +22,23 @@ def load(name):
     sys.modules[name] = module  # dataclasses look for their module there
     made.loader.exec_module(module)
     return module
+
+
+def test_what_one_process_a_core_gains_is_what_was_measured():
+    read = {name: json.loads((BENCHMARKS / f"{name}.json").read_text()) for name in ("throughput", "sweeps")}
+    speed = {
+        (row["N"], row["processes"]): np.median(row["tokens_per_second"]["scaling"])
+        for row in read["throughput"]["rows"]
+    }
+    gains = {N: speed[N, "one a core"] / speed[N, "one"] for N, _ in speed}
+    sweeps = read["sweeps"]["throughput"]["ratios"]
+    said = " ".join((BENCHMARKS / "README.md").read_text().split())
+    assert all(re.search(rf"N = {N:,} at {gain:.2f} times", said) for N, gain in gains.items())
+    assert f"it is {min(sweeps):.2f} to {max(sweeps):.2f} times" in said
+    tiny = [gains[40_964], *sweeps]
+    gained = f"{int(10 * min(tiny)) / 10} to {max(tiny):.1f} times"
+    for file in ("README.md", "scaling/training/executors/local.py"):
+        assert gained in (BENCHMARKS.parent / file).read_text()
 
 
 @pytest.fixture(scope="module")

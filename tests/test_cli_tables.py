@@ -3,12 +3,14 @@
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from scaling.cli import main
-from scaling.cli._tables import print_table
+from scaling.cli._tables import memory, print_table
+from scaling.cli.isoflop import _print_edges
 from scaling.fitting.laws import Chinchilla
 from scaling.fitting.published import PUBLISHED
 from scaling.grid import Grid
@@ -57,6 +59,16 @@ def test_isoflop_text(capsys, epoch):
     assert "is its bias on this grid" in text
     assert "edge minimum" in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("C", "says"), [([1e12], "left out: 1e+12 FLOPs"), ([1e12, 2e12], "left out: 1e+12 to 2e+12 FLOPs")]
+)
+def test_a_single_budget_left_out_is_no_span(capsys, C, says):
+    kept, *edges = [SimpleNamespace(C=each, left_out="edge minimum") for each in (1e11, *C)]
+    kept.left_out = None
+    _print_edges(SimpleNamespace(vertices=[kept, *edges]))
+    assert says in capsys.readouterr().out
 
 
 def test_isoflop_says_where_a_valley_is_known_badly_over_the_held_out_tokens(capsys, tmp_path):
@@ -144,6 +156,22 @@ def test_table(capsys, tmp_path, shared_data):
     assert "no such file" in refused(capsys, "table", str(tmp_path / "absent.csv"))
 
 
+def test_a_table_is_written_over_nothing_unasked_and_never_over_itself(capsys, tmp_path):
+    mine, other, link = tmp_path / "mine.csv", tmp_path / "other.csv", tmp_path / "link.csv"
+    mine.write_text("params,tokens,nll\n1e6,2e7,4\n2e6,4e7,3\n")
+    other.write_text("kept")
+    link.symlink_to(mine)
+    read = ("table", str(mine), "--columns", "N=params,D=tokens,loss=nll", "--out")
+    assert "write over it with --force" in refused(capsys, *read, str(other))
+    for name in (mine, link):
+        assert "read from" in refused(capsys, *read, str(name), "--force")
+    assert "read from" in refused(capsys, "table", str(other), "--join", str(mine), "--out", str(mine), "--force")
+    assert mine.read_text().startswith("params,")
+    assert other.read_text() == "kept"
+    printed(capsys, *read, str(other), "--force")
+    assert other.read_text().count("\n") == 3
+
+
 SAYING = "what a person would have to read one syllable a line if it stood in a narrow column"
 
 
@@ -154,13 +182,27 @@ def test_words_that_find_no_room_follow_the_table(capsys, monkeypatch):
     print_table(["", "a", "b", "c", "d", "why"], rows, words="why")
     lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     assert max(map(len, lines)) <= 80
-    assert any(line.split()[:2] == ["one", "what"] for line in lines)
+    assert any(line.split()[:2] == ["one", "why:"] for line in lines)
     assert sum(line.startswith(" two") for line in lines) == 1
     monkeypatch.setenv("COLUMNS", "48")
     print_table(["rests on", "value", "source"], [["peak", SAYING, SAYING]], words="value,source")
     out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
-    assert "value" not in out
-    assert " ".join(out.split()) == f"rests on peak {SAYING}; {SAYING}"
+    assert " ".join(out.split()) == f"rests on peak value: {SAYING}; source: {SAYING}"
+
+
+def test_short_words_stay_in_their_table_and_a_dash_is_not_said_again(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    rows = [["one", "done", *["1.234 to 5.678"] * 3, "-"], ["two", "failed", *["1.234 to 5.678"] * 3, SAYING]]
+    print_table(["run", "status", "a", "b", "c", "why"], rows, words="status,why")
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert any(line.split()[:2] == ["run", "status"] for line in lines)
+    assert [line.split()[:2] for line in lines if "why" in line] == [["two", "why:"]]
+
+
+def test_memory_is_never_nought_mebibytes():
+    assert [memory(size) for size in (180_000, 2**20, 3.4e9)] == ["176 KiB", "1 MiB", "3,242 MiB"]
 
 
 def test_numbers_that_find_no_room_go_on_below(capsys, monkeypatch):

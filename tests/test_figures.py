@@ -326,6 +326,7 @@ WITHOUT = {
 def test_a_figure_says_what_it_lacks(what: str) -> None:
     figure = WITHOUT[what]()
     assert any(len(text.get_text()) > 20 for text in figure.texts)
+    assert len(figures.lacks(figure)) > 20
 
 
 def test_draws_at_and_below_nought_are_left_out_of_a_log_axis() -> None:
@@ -349,6 +350,8 @@ def test_a_figure_is_written_as_what_its_name_says(tmp_path: Path) -> None:
 def test_the_manual_page_names_every_kind():
     said = re.findall(r"^  ([a-z, -]+?)  +\S", plot.__doc__ or "", re.MULTILINE)
     assert {name for line in said for name in line.split(", ")} == set(KINDS)
+    guide = (Path(__file__).parents[1] / "docs" / "figures-and-reports.md").read_text()
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", guide, re.MULTILINE)) == set(KINDS)
 
 
 def main() -> None:

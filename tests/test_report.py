@@ -220,16 +220,49 @@ SPARSE = {
 
 
 @pytest.mark.parametrize("what", SPARSE)
-def test_tables_that_allow_little_are_still_drawn(files: Path, what: str) -> None:
-    """Every figure that needs no fit, and a report, say what they lack or show what there is."""
+def test_tables_that_allow_little_are_still_drawn(files: Path, capsys: pytest.CaptureFixture, what: str) -> None:
+    """Every figure that needs no fit, and a report, show what there is or say what they lack; then no file is written."""
     rows = "".join(f"{N:.0f},{D:.0f},{loss}\n" for N, D, loss in SPARSE[what])
     (files / "few.csv").write_text(f"N,D,loss\n{rows}")
     for kind in ("isoflop", "power-laws", "pareto", "training-curves", "valleys"):
-        assert main(["plot", kind, "few.csv", "-o", f"{kind}.svg"]) == 0
-        drawn = (files / f"{kind}.svg").read_text()
-        assert drawn.count("<use") >= len(SPARSE[what]) or "No " in drawn
+        status, out = main(["plot", kind, "few.csv", "-o", f"{kind}.svg", "--json"]), files / f"{kind}.svg"
+        said = capsys.readouterr()
+        if status == 0:
+            assert out.read_text().count("<use") >= len(SPARSE[what])
+        else:
+            assert (status, said.out, out.exists()) == (2, "", False)
+            assert said.err.startswith("scaling: nothing to draw. No ")
     assert main(["report", "few.csv", "-o", "few.html"]) == 0
     assert f"{len(SPARSE[what])} runs" in Seen((files / "few.html").read_text()).text
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["valleys", "runs.csv"], "No learning rates: "),
+        (["floor", "runs.csv", "fit.json"], "not trained on a planted corpus"),
+        (["answers", "runs.csv", "bare.json"], "no bootstrap"),
+    ],
+)
+def test_a_figure_of_nothing_is_not_written(
+    files: Path, capsys: pytest.CaptureFixture, fitted: Fit, words: list[str], says: str
+) -> None:
+    replace(fitted, draws=None).write("bare.json")
+    assert main(["plot", *words, "-o", "v.png", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert says in err
+    assert err.count("\n") == 1
+    assert not (files / "v.png").exists()
+
+
+def test_a_fit_of_other_runs_is_noted(files: Path, capsys: pytest.CaptureFixture) -> None:
+    (files / "other.csv").write_text(
+        "".join(f"{line}\n" for line in (files / "runs.csv").read_text().splitlines()[:30])
+    )
+    for table, noted in (("other.csv", True), ("runs.csv", False)):
+        assert main(["plot", "residuals", table, "fit.json", "-o", "r.png"]) == 0
+        assert (f"fit.json was fitted to other runs than {table} (" in capsys.readouterr().err) == noted
 
 
 def test_losses_that_are_not_numbers_are_refused(files: Path, capsys: pytest.CaptureFixture) -> None:

@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scaling.fitting.fit import Fit
 from scaling.grid import Grid
+from scaling.planning.allocate import Subject
 from scaling.runs import Run, Runs, record_paths, to_json, write_whole
 from scaling.runs.table import COLUMNS
 
@@ -475,6 +477,23 @@ def test_damaged_and_newer_records(tmp_path):
     assert "newer version" in complaint(path.parent)
     path.write_text("{")
     assert "damaged record" in complaint(path.parent)
+
+
+def test_the_wrong_kind_of_file_is_called_what_it_is(tmp_path):
+    record = records()[0].write(tmp_path)
+    for read in (Fit.read, Subject.read):
+        with pytest.raises(ValueError, match=r"a run's record, not a fit\. `scaling fit "):
+            read(record)
+    fit = tmp_path / "fit.json"
+    fit.write_text((Path(__file__).parents[1] / "fits" / "quickstart-chinchilla.json").read_text())
+    other = tmp_path / "other.json"
+    other.write_text('{"schema": 1}')
+    for path, says in ((fit, "a fit, not a run's record"), (other, "not a run's record")):
+        with pytest.raises(ValueError, match=says) as raised:
+            Run.read(path)
+        assert "Move it away" not in str(raised.value)
+    for name in ("absent", "absent.csv"):
+        assert "no such file or folder" in complaint(tmp_path / name)
 
 
 def test_ten_thousand_rows_read_in_little_memory(tmp_path):

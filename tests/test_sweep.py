@@ -376,6 +376,22 @@ def test_batches_that_cost_loss_are_named(table, says, grid, tmp_path):
     assert all(each in said[0] for each in says)
 
 
+@pytest.mark.parametrize(
+    ("warmup", "says"),
+    [
+        (206_000, None),
+        (1_000_000, "1 of 2 cells end before their warm-up does (N = 9,602, D = "),
+        (10**7, "2 of 2 cells"),
+    ],
+)
+def test_warm_ups_longer_than_their_runs_are_named(warmup, says, grid, tmp_path):
+    table = {"corpus": grid.corpus, "budgets": [1e10, 1e11], "sizes": [9.6e3], "epochs": 1e6, "eval_tokens": 4096}
+    plan = sweeps.plan(Grid.of({**table, "recipe": {"warmup_tokens": warmup}}), tmp_path)
+    said = [each for each in plan.warnings if "warm-up" in each]
+    assert len(said) == bool(says)
+    assert all(says in each and f"warmup_tokens = {warmup:,})" in each for each in said)
+
+
 def test_records_trained_otherwise_are_seen_however_their_budget_rounds(grid, tmp_path):
     """At 1.25e11 FLOPs whole batches of one size and of another round to 1.2e11 and 1.3e11."""
     table = {"corpus": grid.corpus, "budgets": [1.25e11], "sizes": [1e4, 2e4, 4e4], "epochs": 1e6, "eval_tokens": 4096}

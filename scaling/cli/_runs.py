@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from scaling.fitting.fit import Fit
     from scaling.runs import Runs
 
 
@@ -67,6 +69,13 @@ def read(args: argparse.Namespace) -> Runs:
     for note in runs.notes:
         print(f"note: {note}", file=sys.stderr)
     return runs
+
+
+def note_other_fits(args: argparse.Namespace, runs: Runs, fits: Mapping[Path, Fit]) -> None:
+    """Say on stderr which of the fits in these files are of other runs than those that were read."""
+    for path, fit in fits.items():
+        if fit.digest != runs.digest:
+            print(f"note: {path} was fitted to other runs than {args.runs} ({fit.n} of {fit.source}).", file=sys.stderr)
 
 
 def pairs(given: Iterable[str] | None, option: str) -> dict[str, str]:

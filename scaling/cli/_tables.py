@@ -1,4 +1,4 @@
-"""Tables on the terminal, and times as people say them: plain, uncut and uncoloured where the output is no terminal."""
+"""Tables on the terminal, plain, uncut and uncoloured where the output is none; times and memory as people say them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,13 @@ def duration(seconds: float | None) -> str:
     return f"{days / 365.25:,.3g} years" if days < 3.6e5 else f"{days / 365.25:.2g} years"
 
 
-#: A column of words with less room than this is taken out of its table.
+def memory(size_bytes: float) -> str:
+    """Memory as people say it: 180 KiB, 3,400 MiB."""
+    kib = size_bytes / 2**10
+    return f"{kib:,.0f} KiB" if kib < 2**10 else f"{kib / 2**10:,.0f} MiB"
+
+
+#: A column of words that has less room than this, and needs more, is taken out of its table.
 LEAST_WORDS = 20
 
 
@@ -35,8 +41,9 @@ def print_table(
 ) -> None:
     """A table: the first column and those named in `words` left, numbers right; plain where the output is no terminal.
 
-    Where a terminal is too narrow for the words, they follow the table, a line for each row; where it is too narrow for the
-    numbers, the table goes on below, with its first `keys` columns again, by which a row is known. No number is ever cut.
+    Where a terminal is too narrow for the words, they follow the table, a line for each row that says something, but for
+    short ones beside numbers; where it is too narrow for the numbers, the table goes on below, with its first `keys` columns
+    again, by which a row is known. No number is ever cut.
     """
     from rich.console import Console
 
@@ -46,7 +53,8 @@ def print_table(
     text = [column in words.split(",") for column in columns]
     wide = [max(map(len, cells)) for cells in zip(columns, *written)]
     squeezed = _is_squeezed(wide, text, console.width)
-    aside = [wordy and squeezed for wordy in text]
+    short = 0 if all(text[keys:]) else LEAST_WORDS
+    aside = [wordy and squeezed and size > short for wordy, size in zip(text, wide)]
     if title:
         console.print(title, style="bold" if terminal else "")
     shown = [index for index, out in enumerate(aside) if not out]
@@ -56,10 +64,14 @@ def print_table(
             console.print(_table(part, columns, written, text, terminal))
     if any(aside):
         keys = keys if len(shown) > 1 else 1
-        said = [
-            ("  ".join(row[:keys]), "; ".join(cell for cell, out in zip(row, aside) if out and cell)) for row in written
-        ]
+        said = [("  ".join(row[:keys]), _set_aside(columns, row, aside)) for row in written]
         print_pairs((pair for pair in said if pair[1]), columns[0] if len(shown) == 1 else "")
+
+
+def _set_aside(columns: Sequence[str], row: Sequence[str], aside: Sequence[bool]) -> str:
+    """What a row says in the columns that are taken out, each under its name; nothing of an empty cell or a dash."""
+    cells = [(name, cell) for name, cell, out in zip(columns, row, aside) if out and cell not in ("", "-")]
+    return "; ".join(f"{name}: {cell}" if name else cell for name, cell in cells)
 
 
 def _parts(shown: Sequence[int], keys: int, wide: Sequence[int], width: int) -> list[list[int]]:

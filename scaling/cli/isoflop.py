@@ -207,7 +207,8 @@ def _print_edges(found: Frontier) -> None:
         left_out = [vertex.left_out is not None and name == kind for vertex, name in zip(found.vertices, kinds)]
         if any(left_out):
             spans = ", ".join(
-                f"{low:.3g} to {high:.3g}" for low, high in _spans([v.C for v in found.vertices], left_out)
+                " to ".join(dict.fromkeys(f"{end:.3g}" for end in ends))
+                for ends in _spans([v.C for v in found.vertices], left_out)
             )
             print(f"Approach 1: {kind} at {sum(left_out)} of {len(left_out)} values of C, left out: {spans} FLOPs.")
     print()

@@ -61,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Draw and write."""
+    """Draw and write. Raises ValueError where the figure could only say what it lacks."""
     from contextlib import nullcontext
 
     from scaling.fitting.fit import Fit
@@ -72,10 +72,15 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"no figure {args.kind!r}; there are {', '.join(figures.KINDS)}.")
     if args.flops is not None and not 0 < args.flops < float("inf"):
         raise ValueError(f"--flops {args.flops}: needed a positive number.")
-    fits = [] if args.fit is None else [Fit.read(args.fit)]
-    study = Study(_runs.read(args), fits, flops=args.flops, beside=_beside(args.beside))
+    fits = {} if args.fit is None else {args.fit: Fit.read(args.fit)}
+    runs = _runs.read(args)
+    _runs.note_other_fits(args, runs, fits)
+    study = Study(runs, list(fits.values()), flops=args.flops, beside=_beside(args.beside))
     with figures.dark() if args.dark else nullcontext():
-        path = figures.save(figures.KINDS[args.kind].of(study), args.out or Path(f"{args.kind}.png"))
+        figure = figures.KINDS[args.kind].of(study)
+        if lacks := figures.lacks(figure):
+            raise ValueError(f"nothing to draw. {lacks}")
+        path = figures.save(figure, args.out or Path(f"{args.kind}.png"))
     if args.json:
         emit_json({"figure": args.kind, "path": str(path)})
     else:

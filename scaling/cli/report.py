@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 
 from scaling.cli import _runs, emit_json
@@ -46,9 +45,7 @@ def run(args: argparse.Namespace) -> None:
 
     _check(args)
     runs, fits = _runs.read(args), [Fit.read(path) for path in args.fits]
-    for path, fit in zip(args.fits, fits):
-        if fit.digest != runs.digest:
-            print(f"note: {path} was fitted to other runs than {args.runs} ({fit.n} of {fit.source}).", file=sys.stderr)
+    _runs.note_other_fits(args, runs, dict(zip(args.fits, fits)))
     asked = args.flops or [10 * float(runs.C.max())]
     subject = Subject.of(fits[0]) if fits else None
     answers = [] if subject is None else [allocate(subject, flops=C, force=args.force) for C in asked]

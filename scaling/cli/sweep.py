@@ -46,7 +46,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaling.cli import EXIT_FAILED_CELLS, emit_json
-from scaling.cli._tables import duration, print_table
+from scaling.cli._tables import duration, memory, print_table
 from scaling.cli.progress import sweep_display
 from scaling.reporting.numbers import power
 
@@ -220,7 +220,7 @@ def _dry_run(todo: Plan, args: argparse.Namespace) -> None:
     price += [f"{cost.kwh:.3g} kWh"] if cost.kwh is not None else []
     print(
         f"{len(todo.missing)} of {len(todo.specs)} cells to train, {todo.flops:.3g} FLOPs, at most "
-        f"{todo.memory_bytes / 2**20:,.0f} MiB a run, about {duration(seconds)} here with {local.workers} at once"
+        f"{memory(todo.memory_bytes)} a run, about {duration(seconds)} here with {local.workers} at once"
         f"{''.join(f', {each}' for each in price)}. Nothing was trained."
     )
     return None

@@ -29,6 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `scaling table`."""
     add_options(parser)
     parser.add_argument("-o", "--out", metavar="FILE", help="write here; .csv or .parquet")
+    parser.add_argument(
+        "--force", action="store_true", help="write over a FILE that is there; never over the table itself"
+    )
     parser.add_argument("--describe", action="store_true", help="print what each column holds, and nothing else")
 
 
@@ -36,6 +39,7 @@ def run(args: argparse.Namespace) -> int | None:
     """Read the runs, write or print them."""
     from scaling import cli
 
+    _check(args)
     runs = read(args)
     path = None if args.out is None else runs.write(Path(args.out))
     if args.json:
@@ -47,6 +51,18 @@ def run(args: argparse.Namespace) -> int | None:
     if path is not None:
         print(f"wrote {path}: {len(runs)} runs", file=sys.stderr)
     return None
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise ValueError rather than write over a file that is there, and always over one that is read."""
+    if args.out is None or not Path(args.out).exists():
+        return
+    if any(
+        Path(name).exists() and Path(args.out).samefile(name) for name in (args.runs, args.join) if name is not None
+    ):
+        raise ValueError(f"{args.out} is what the runs are read from. Choose another name.")
+    if not args.force:
+        raise ValueError(f"{args.out} exists. Choose another name, or write over it with --force.")
 
 
 def _summary(runs: Runs, path: Path | None) -> dict[str, object]:

@@ -157,7 +157,7 @@ def approach2(runs: Runs, *, inner: float = 0.5, tolerance: float = SAME_BUDGET)
     if not found:
         raise FitError(
             f"{runs.source}: no isoFLOP budget: no {FEWEST_SIZES} sizes within {tolerance:.0%} of one C. Approach 2 needs at "
-            "least two budgets of five sizes each; Approach 3 (`scaling fit`) needs none."
+            f"least two budgets of {FEWEST_SIZES} sizes each; Approach 3 (`scaling fit`) needs none."
         )
     vertices = tuple(_vertex(runs, budget, inner) for budget in found)
     return _frontier(2, vertices, f"parabolas through {len(found)} budgets", runs.source)

@@ -6,6 +6,7 @@ from scaling.runs.record import SCHEMA as SCHEMA
 from scaling.runs.record import Run as Run
 from scaling.runs.record import record_names as record_names
 from scaling.runs.record import record_paths as record_paths
+from scaling.runs.record import refuse_record as refuse_record
 from scaling.runs.write import cache_folder as cache_folder
 from scaling.runs.write import read_object as read_object
 from scaling.runs.write import to_json as to_json

@@ -25,14 +25,14 @@ def open_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
 
     Raises ValueError naming a file that is missing, empty, broken or of an unknown kind.
     """
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder.")
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     suffix = suffixes[-1] if suffixes else ""
     if suffix not in SUFFIXES:
         raise ValueError(
             f"{path}: not a table that can be read; known are {', '.join(SUFFIXES)} and folders of records."
         )
-    if not path.exists():
-        raise ValueError(f"{path}: no such file.")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty.")
     try:

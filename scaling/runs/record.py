@@ -18,6 +18,9 @@ _NAMED = re.compile(r"[0-9a-f]{16}\.json")
 #: Version of the record's layout; a reader refuses a newer one.
 SCHEMA = 2
 
+#: Fields by which a run's record, and a fit, are told from other JSON.
+_OF_A_RUN, _OF_A_FIT = {"N_matmul", "spec", "status"}, {"certificate", "law", "objective"}
+
 #: Field of a record that a table has no column for -> what it holds; `COLUMNS` in table.py describes the others.
 ALONE = {
     "loss_parts": "mean loss on each of 32 consecutive parts of the held-out tokens, as equal as can be, nats per token",
@@ -103,11 +106,15 @@ class Run:
 
     @classmethod
     def read(cls, path: str | Path) -> Run:
-        """The record in a file. Raises ValueError naming a file that is damaged or newer than this program."""
-        path = Path(path)
+        """The record in a file. Raises ValueError naming a file that is damaged, newer than this program, or something else."""
+        path, record = Path(path), None
         try:
             with open(path, "rb") as file:  # a folder may hold ten thousand
                 record = json.loads(file.read())
+            if _has(record, _OF_A_FIT):
+                raise ValueError(
+                    f"{path}: a fit, not a run's record. `scaling allocate {path} --flops C` answers from it."
+                )
             if record["schema"] > SCHEMA:
                 raise ValueError(
                     f"{path}: written by a newer version (schema {record['schema']}, this one reads {SCHEMA}). "
@@ -115,9 +122,11 @@ class Run:
                 )
             return cls(**record)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            what = f"{type(error).__name__}: {error}"
+            if not _NAMED.fullmatch(path.name) and not _has(record, _OF_A_RUN):
+                raise ValueError(f"{path}: not a run's record that `scaling sweep` wrote ({what}).") from None
             raise ValueError(
-                f"{path}: a damaged record ({type(error).__name__}: {error}). Move it away; `scaling sweep` trains "
-                "that cell again."
+                f"{path}: a damaged record ({what}). Move it away; `scaling sweep` trains that cell again."
             ) from None
 
     def write(self, folder: str | Path) -> Path:
@@ -125,6 +134,18 @@ class Run:
         path = Path(folder) / f"{self.id}.json"
         write_whole(path, to_json(asdict(self)))
         return path
+
+
+def refuse_record(path: str | Path, found: Any) -> None:
+    """Raise ValueError where the JSON in a file that should hold a fit is the record of a run."""
+    if _has(found, _OF_A_RUN):
+        raise ValueError(
+            f"{path}: a run's record, not a fit. `scaling fit {Path(path).parent} -o FIT.json` fits the runs beside it."
+        )
+
+
+def _has(found: Any, fields: set[str]) -> bool:
+    return isinstance(found, dict) and fields <= found.keys()
 
 
 def record_paths(folder: str | Path) -> list[Path]:

@@ -17,7 +17,7 @@ from scaling.fitting.laws import Law
 from scaling.fitting.objective import Objective
 from scaling.fitting.solve import Certificate
 from scaling.fitting.uncertainty import Noise
-from scaling.runs import to_json, write_whole
+from scaling.runs import refuse_record, to_json, write_whole
 
 #: Version of the fit file's layout.
 SCHEMA = 1
@@ -211,6 +211,7 @@ class Fit:
         """The fit in a file. Raises ValueError naming a file that is damaged or newer than this program."""
         try:
             payload = json.loads(Path(path).read_text())
+            refuse_record(path, payload)
             if payload["schema"] > SCHEMA:
                 raise ValueError(f"{path}: written by a newer version (schema {payload['schema']}). Upgrade isoflop.")
             return cls.from_json(payload)

@@ -15,6 +15,7 @@ import numpy as np
 from scaling.currency import Currency
 from scaling.fitting import laws
 from scaling.fitting.laws import Chinchilla, Law
+from scaling.runs import refuse_record
 
 #: Layout of fit files that is understood here.
 SCHEMA = 1
@@ -52,6 +53,7 @@ class Subject:
         """The subject in a fit's file, without importing what made it. Raises ValueError naming a file that is no fit."""
         try:
             payload = json.loads(Path(path).read_text())
+            refuse_record(path, payload)
             if payload["schema"] > SCHEMA:
                 raise ValueError(f"{path}: written by a newer version (schema {payload['schema']}). Upgrade isoflop.")
             packed = payload["draws"]

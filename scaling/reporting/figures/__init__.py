@@ -12,6 +12,7 @@ from scaling.reporting.figures.fits import surface as surface
 from scaling.reporting.figures.kinds import KINDS as KINDS
 from scaling.reporting.figures.style import dark as dark
 from scaling.reporting.figures.style import encode as encode
+from scaling.reporting.figures.style import lacks as lacks
 from scaling.reporting.figures.style import missing as missing
 from scaling.reporting.figures.style import save as save
 from scaling.reporting.figures.sweep import has_valleys as has_valleys

@@ -164,10 +164,16 @@ def panels(columns: int = 1, rows: int = 1, *, width: float = 6.4, height: float
 def missing(what: str, remedy: str = "") -> Figure:
     """A figure that says what it lacks: never an empty picture."""
     figure = Figure(figsize=(6.4, 2.2), layout="constrained")
+    figure.set_label(f"{what} {remedy}".strip())
     figure.text(0.5, 0.62, textwrap.fill(what, 72), ha="center", va="center", fontsize=10)
     if remedy:
         figure.text(0.5, 0.3, textwrap.fill(remedy, 84), ha="center", va="center", color=ink("soft"))
     return figure
+
+
+def lacks(figure: Figure) -> str:
+    """What a figure of `missing` says; nothing of one that shows something."""
+    return str(figure.get_label() or "")
 
 
 def note(axes: Axes, text: str) -> None:

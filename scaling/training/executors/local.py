@@ -1,6 +1,6 @@
 """Local: worker processes on this machine, one a core on CPU, one a device elsewhere.
 
-Two pinned processes train tiny models 2.6 times as fast as one process with two threads (benchmarks/README.md).
+Two pinned processes train tiny models 1.5 to 2.2 times as fast as one process that may use both cores (benchmarks/README.md).
 """
 
 from __future__ import annotations

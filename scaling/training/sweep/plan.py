@@ -104,7 +104,7 @@ class Plan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is doubtful about the cells: too few steps, repeated text."""
+        """What is doubtful about the cells: too few steps, warm-ups that never end, repeated text."""
         few = [spec for spec in self.specs if spec.steps < FEW_STEPS]
         said = []
         if self.strangers:
@@ -121,7 +121,7 @@ class Plan:
                 f"{len(few)} of {len(self.specs)} cells take fewer than {FEW_STEPS} steps (N = {worst.shape.N:,}: "
                 f"{worst.steps}), which favours small N: {why if least else 'their batch is too large for their tokens'}."
             )
-        said += self._shared_batches()
+        said += self._endless_warmups() + self._shared_batches()
         if self.grid.eval_tokens < EVAL_TOKENS:
             times = math.sqrt(EVAL_TOKENS / self.grid.eval_tokens)
             said.append(
@@ -135,6 +135,18 @@ class Plan:
                 f"{len(repeated)} of {len(self.specs)} cells repeat their text, up to {max(repeated):.2f} epochs."
             )
         return tuple(said)
+
+    def _endless_warmups(self) -> list[str]:
+        """Cells whose rate still rises when they end, so that it never falls."""
+        endless = [spec for spec in self.specs if spec.recipe.warmup_tokens >= spec.tokens]
+        if not endless:
+            return []
+        worst = max(endless, key=lambda spec: spec.recipe.warmup_tokens / spec.tokens)
+        return [
+            f"{len(endless)} of {len(self.specs)} cells end before their warm-up does (N = {worst.shape.N:,}, "
+            f"D = {worst.tokens:,}, warmup_tokens = {worst.recipe.warmup_tokens:,}): their learning rate never falls, which "
+            "costs loss. Give fewer warmup_tokens, or none for the rule's."
+        ]
 
     def _shared_batches(self) -> list[str]:
         """What branches of a trunk pay for its one batch, which is the rule's for the longest of them."""
