@@ -200,9 +200,10 @@ COUNTS = ("N", "N_blocks", "N_nonembedding", "N_matmul")
 _VALLEY_BATCH = {"batch": 0.209, "batch_D": 0.5, "steps_least": 15_000, "windows_least": 1}
 
 #: The rules by the name that a grid.toml gives them. `valley`, the default, was measured on bytes of Python and on a planted
-#: language from 1e11 to 3e12 FLOPs (benchmarks/README.md, runs/LOG.md), where the best rate falls as N^-.49 and N^-.33 (+- .03)
-#: and as D^-.14 (+- .03). `step-law`: Li et al. 2025, arXiv 2503.04715, N without embedding. `porian`: Porian et al. 2024, as Li
-#: et al. 2025 tabulate them, N with the head. These two were measured at 1e18 FLOPs and more: at 1e12 they disagree wildly.
+#: language from 1e11 to 3e12 FLOPs (benchmarks/README.md, runs/LOG.md), where the best rate falls as N^-.47 and N^-.34 (+- .02)
+#: and as D^-.15 and D^-.18 (+- .02). `step-law`: Li et al. 2025, arXiv 2503.04715, N without embedding. `porian`: Porian et
+#: al. 2024, as Li et al. 2025 tabulate them, N with the head. These two were measured at 1e18 FLOPs and more: at 1e12 they
+#: disagree wildly.
 #: `width`: rate ~ 1/width, the width scaling of Yang et al. 2022, arXiv 2203.03466, with valley's batch. It equals valley at
 #: depth 2, width 48, D = 2.26e6: the middle size of runs/valleys-python's 1e12 FLOPs.
 RULES: dict[str, Rule] = {
