@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.smoke:
         wide, batches, many, packs, args.seconds = ((1, 16, 16, 16),), (32, 64), (6e3,), (2,), 0.05
     before = json.loads(HERE.read_text()) if HERE.exists() and not args.smoke else {}
-    here = {**cost.machine(), "backend": jax.default_backend()}
+    here = {**cost.machine(1), "backend": jax.default_backend()}
     same = all(before.get(name) == value for name, value in here.items())
     found: dict[str, Any] = {**(before if same else {}), **here}
     measured: dict[str, Iterator[dict[str, Any]]] = {  # as they are asked for

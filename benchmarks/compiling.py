@@ -46,7 +46,7 @@ def main() -> None:
     whole = compiling + SEEDS * sum(row["train"] + row["evaluate"] for row in rows)
     print(f"compiling: {compiling / whole:.1%} of {whole:.0f} core seconds, each program once")
     found = {
-        **cost.machine(),
+        **cost.machine(1),
         "rows": rows,
         "share": compiling / whole,
         "share_each_worker_of_two": 2 * compiling / (whole + compiling),
