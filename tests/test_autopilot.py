@@ -119,7 +119,8 @@ def test_command(flown, like, tmp_path, capsys):
     [
         (["--factor", "0.9"], "a number above 1"),
         (["--flops", "-1"], "positive number"),
-        (["--flops", "1e10"], "Raise --max-run"),
+        (["--flops", "1e8"], "Raise --max-run"),
+        (["--flops", "1e10"], "Raise --flops or lower --max-run"),
         (["--at", "0"], "positive number of FLOPs"),
         (["--like", "nowhere.toml"], "no such file"),
     ],
