@@ -13,8 +13,9 @@ from scaling.shape import Shape
 #: Copies of vocabulary x width in each count of parameters: embedding and head, neither, the head alone.
 EMBEDDINGS = {"N": 2, "N_nonembedding": 0, "N_matmul": 1}
 
-#: The dial of `Shape.of_depth`: width = WIDTH depth^GROWTH. Below LEAST_DEPTH the ladder of shapes has that depth, narrower.
-WIDTH, GROWTH, LEAST_DEPTH = 16.0, 1.3, 2.0
+#: The dial of `Shape.of_depth`: width = WIDTH depth^GROWTH. Below LEAST_DEPTH the ladder of shapes has that depth, narrower; the
+#: two meet as (LEAST_DEPTH^BEND + depth^BEND)^(1/BEND), for a corner would be one in every best size, too.
+WIDTH, GROWTH, LEAST_DEPTH, BEND = 16.0, 1.3, 2.0, 8
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,10 @@ class Currency:
     """What C counts ("6ND" or "exact") and what N counts; a budget in C is spent as flops_per_token(N) x D.
 
     Exact FLOPs depend on the shape, so N is taken along the dial of `Shape.of_depth` with its depth made continuous:
-    blocks 12 x w^2, embedding and head V w each, attention 6 x T w, for depth x and w = 16 x^1.3; below depth 2, where the
-    ladder of shapes ends, the depth is 2 and the width falls. Real shapes lie within a few percent of it; `--shape` snaps to
-    one and counts that one, which is then held in `shape`. `active` is the share of N that a token meets, below 1 for a
-    mixture of experts whose law counts all of them.
+    blocks 12 x w^2, embedding and head V w each, attention 6 x T w, for depth x and w = 16 x^1.3; near depth 2, where the
+    ladder of shapes ends, the depth stays there and the width alone falls. Real shapes lie within a few percent of it;
+    `--shape` snaps to one and counts that one, which is then held in `shape`. `active` is the share of N that a token meets,
+    below 1 for a mixture of experts whose law counts all of them.
     """
 
     flops: str = "6ND"
@@ -56,10 +57,9 @@ class Currency:
 
     def _dial(self, N: Any) -> tuple[Any, Any]:
         """(depth, width) at which the count is N, not rounded."""
-        depth = np.maximum(LEAST_DEPTH, self._depth(N))
-        embedding, blocks = EMBEDDINGS[self.count] * self.vocab, 12 * LEAST_DEPTH  # N = blocks w^2 + embedding w
-        narrow = (np.sqrt(embedding**2 + 4 * blocks * N) - embedding) / (2 * blocks)
-        return depth, np.where(depth > LEAST_DEPTH, WIDTH * depth**GROWTH, narrow)
+        depth = (LEAST_DEPTH**BEND + self._depth(N) ** BEND) ** (1 / BEND)
+        embedding, blocks = EMBEDDINGS[self.count] * self.vocab, 12 * depth  # N = blocks w^2 + embedding w
+        return depth, (np.sqrt(embedding**2 + 4 * blocks * N) - embedding) / (2 * blocks)
 
     def _depth(self, N: Any) -> Any:
         """Depth on the dial, not rounded, at which the count is N: Newton on log N, convex, from above."""

@@ -1,7 +1,9 @@
 """The planner's arithmetic in a browser is that of scaling.planning."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import browser
 import numpy as np
@@ -123,15 +125,19 @@ def planned(source: Subject, asked: dict) -> dict:
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Subject, dict, dict, dict]]:
     """500 random settings with the browser's and the planning module's answers."""
-    folder, rng = tmp_path_factory.mktemp("planner"), np.random.default_rng(11)
-    wishes = [[wish(rng) for _ in range(n)] for _, n in ASKED]
-    cases = {"facts": [planner.facts(source) for source in SUBJECTS], "wishes": wishes}
+    rng = np.random.default_rng(11)
+    return both(SUBJECTS, [[wish(rng) for _ in range(n)] for _, n in ASKED], tmp_path_factory.mktemp("planner"))
+
+
+def both(subjects: Sequence[Subject], wishes: list[list[dict]], folder: Path) -> list[tuple[Subject, dict, dict, dict]]:
+    """Each subject with each of its settings, the browser's answer and the planning module's."""
+    cases = {"facts": [planner.facts(source) for source in subjects], "wishes": wishes}
     page = folder / "harness.html"
     page.write_text(HARNESS.format(planner=web.asset("planner.js"), cases=planner.script_json(cases)))
     there = json.loads(browser.said(page, folder))
     return [
         (source, asked, answer, planned(source, asked))
-        for source, group, found in zip(SUBJECTS, wishes, there)
+        for source, group, found in zip(subjects, wishes, there)
         for asked, answer in zip(group, found)
     ]
 
@@ -194,6 +200,22 @@ def test_flat_bands_agree(answers: Answers) -> None:
     for source, asked, there, here in possible(answers):
         if not is_flat(there):
             assert there["flat"] == pytest.approx(here["flat"], rel=1e-6), (source.currency, asked)
+
+
+def test_small_models_agree(tmp_path: Path) -> None:
+    """Where the ladder of shapes ends, at 3e3 to 3e6 parameters, in exact FLOPs by either count."""
+    plain = wish(np.random.default_rng(0)) | {"accelerator": "h100-sxm", "precision": "bf16", "price": "on-demand"}
+    plain |= {name: None for name in ("usd_per_hour", "price_range", "mfu_range", "g_per_kwh", "unique_tokens")}
+    plain |= {"inference_tokens": 0.0, "max_params": None, "max_memory_gb": None}
+    wishes = [plain | {"budgets": {"flops": float(C)}} for C in np.geomspace(1e10, 1e15, 11)]
+    law = Chinchilla(E=1.24, A=40.0, B=376.0, alpha=0.44, beta=0.52)
+    subjects = [replace(subject(law, "exact", count), currency=Currency("exact", count)) for count in ("N", "N_matmul")]
+    cases = both(subjects, [wishes, wishes], tmp_path)
+    assert min(here["N"] for *_, here in cases) < 1e4
+    for source, asked, there, here in cases:
+        for name in ("N", "D", "C", "loss"):
+            assert there[name] == pytest.approx(here[name], rel=1e-6), (source.currency, asked)
+        assert there["flat"] == pytest.approx(here["flat"], rel=1e-6)
 
 
 def test_the_reference_is_allocate() -> None:

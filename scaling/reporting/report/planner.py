@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.currency import EMBEDDINGS, GROWTH, LEAST_DEPTH, WIDTH, Currency
+from scaling.currency import BEND, EMBEDDINGS, GROWTH, LEAST_DEPTH, WIDTH, Currency
 from scaling.fitting import isoflop
 from scaling.fitting.laws import Chinchilla, Coupled, DataConstrained, Kaplan, Law, OverTraining
 from scaling.fitting.laws.base import FLOPS_PER_ND
@@ -136,7 +136,13 @@ def _packed(draws: np.ndarray) -> str:
 
 
 def _currency(currency: Currency) -> dict[str, Any]:
-    dial = {"width": WIDTH, "growth": GROWTH, "least": LEAST_DEPTH, "embeddings": EMBEDDINGS[currency.count]}
+    dial = {
+        "width": WIDTH,
+        "growth": GROWTH,
+        "least": LEAST_DEPTH,
+        "bend": BEND,
+        "embeddings": EMBEDDINGS[currency.count],
+    }
     return {**{key: value for key, value in asdict(currency).items() if key != "shape"}, **dial, "says": str(currency)}
 
 

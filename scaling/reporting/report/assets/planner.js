@@ -63,8 +63,9 @@ const Planner = (() => {
   /* Training FLOPs a token, and d log of it / d log N, at log N. */
   function perToken(currency) {
     if (currency.flops === "6ND") return (u) => ({ log: Math.log(6) + u, slope: 1 });
-    const { width, growth, least, vocab, context, embeddings } = currency;
+    const { width, growth, least, bend, vocab, context, embeddings } = currency;
     const share = embeddings * vocab * width, block = 12 * width * width, power = 1 + 2 * growth;
+    const count = embeddings * vocab;
     return (u) => {
       let d = (u - Math.log(block)) / power, slope = power;
       for (let i = 0; i < 12; i++) {
@@ -74,16 +75,15 @@ const Planner = (() => {
         d -= step;
         if (Math.abs(step) < 1e-14) break;
       }
-      let depth = Math.exp(d), w = width * Math.exp(growth * d), powers = [power, growth, 1 + growth];
-      if (depth < least) {  // the ladder ends: this depth, narrower; N = 12 depth w^2 + count w
-        const N = Math.exp(u), count = embeddings * vocab, area = 12 * least;
-        depth = least, powers = [2, 1, 1];
-        w = (Math.sqrt(count * count + 4 * area * N) - count) / (2 * area);
-        slope = (2 * area * w * w + count * w) / N;
-      }
-      const parts = [12 * depth * w * w, vocab * w, depth * context * w];
+      // Near the least depth the ladder of shapes keeps it, and N = 12 depth w^2 + count w tells the width.
+      const high = Math.exp(bend * d), whole = least ** bend + high, depth = whole ** (1 / bend);
+      const N = Math.exp(u), area = 12 * depth;
+      const w = (Math.sqrt(count * count + 4 * area * N) - count) / (2 * area);
+      const deeper = high / whole / slope, wider = (N - area * w * w * deeper) / (2 * area * w * w + count * w);
+      const parts = [area * w * w, vocab * w, depth * context * w];
+      const powers = [deeper + 2 * wider, wider, deeper + wider];
       const sum = parts[0] + parts[1] + parts[2];
-      return { log: Math.log(6 * sum), slope: parts.reduce((s, part, i) => s + part * powers[i], 0) / sum / slope };
+      return { log: Math.log(6 * sum), slope: parts.reduce((s, part, i) => s + part * powers[i], 0) / sum };
     };
   }
 
