@@ -107,18 +107,20 @@ def surfaces(runs: Sequence[Run]) -> dict[str, Any]:
     def through(best: Any, *start: float) -> Surface:
         return surface(cell, y, lambda p: p[0] * (batch - best(p)) ** 2, [0.005, *start])
 
-    fitted = {
-        "steps": through(lambda p: np.minimum(root, D - p[1]), 14.0),
-        "powers": through(lambda p: p[1] + p[2] * (N - N0) + p[3] * (D - D0), batch.mean() - 1, 0.0, 0.5),
+    steps = through(lambda p: np.minimum(root, D - p[1]), 14.0)
+    powers = through(lambda p: p[1] + p[2] * (N - N0) + p[3] * (D - D0), batch.mean() - 1, 0.0, 0.5)
+    middle = {"batch_at_the_middle": two_to(powers, 1), "batch_N": powers.told(2), "batch_D": powers.told(3)}
+    return {
+        "runs": len(runs),
+        "cells": len(names),
+        "steps": {"steps": two_to(steps, 1), **quality(steps)},
+        "powers": {**middle, **quality(powers)},
     }
-    said = {
-        "steps": lambda s: {"steps": two_to(s, 1)},
-        "powers": lambda s: {"batch_at_the_middle": two_to(s, 1), "batch_N": s.told(2), "batch_D": s.told(3)},
-    }
-    return {"runs": len(runs), "cells": len(names)} | {
-        name: {**said[name](s), "cost_of_two": s.told(0), "noise": s.noise, "squares": s.squares, "free": s.free}
-        for name, s in fitted.items()
-    }
+
+
+def quality(found: Surface) -> dict[str, Any]:
+    """The cost of a batch twice off and what is left of the losses."""
+    return {"cost_of_two": found.told(0), "noise": found.noise, "squares": found.squares, "free": found.free}
 
 
 def two_to(found: Surface, i: int) -> list[float]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scaling.cli._runs import add_options, read
 
 if TYPE_CHECKING:
-    from scaling.fitting.counting import Counting
     from scaling.fitting.isoflop import Bias, Frontier
     from scaling.fitting.laws import Law
     from scaling.runs import Runs
@@ -50,7 +51,6 @@ def run(args: argparse.Namespace) -> int | None:
     """Find the frontiers and the bias, print them."""
     from scaling import cli
     from scaling.fitting import isoflop
-    from scaling.fitting.counting import Counting
     from scaling.fitting.solve import FitError
 
     for flops in args.at:
@@ -64,7 +64,6 @@ def run(args: argparse.Namespace) -> int | None:
     second, why_not_2 = _attempt(lambda: isoflop.approach2(runs, inner=args.inner, tolerance=args.tolerance))
     if first is None and second is None:
         raise FitError(f"neither approach applies. Approach 1: {why_not_1} Approach 2: {why_not_2}")
-    counting = Counting.of(runs)
     law, why_no_law = _attempt(lambda: named or _fitted(runs))
     bias, why_no_bias = None, why_no_law or why_not_2
     if law is not None and second is not None:
@@ -80,7 +79,7 @@ def run(args: argparse.Namespace) -> int | None:
                 "approach2": second.to_json() if second else {"error": why_not_2},
                 "law": law.to_json() if law else {"error": why_no_law},
                 "bias": bias.to_json() if bias else {"error": why_no_bias},
-                "optimum": [_answer(C, first, second, law, counting) for C in args.at],
+                "optimum": _answers(args.at, first, second, law, runs),
                 "digest": runs.digest,
                 "n": len(runs),
             }
@@ -96,8 +95,8 @@ def run(args: argparse.Namespace) -> int | None:
         _print_edges(first)
     if bias is not None:
         _print_bias(bias)
-    for C in args.at:
-        _print_answer(_answer(C, first, second, law, counting))
+    for answer in _answers(args.at, first, second, law, runs):
+        _print_answer(answer)
     return None
 
 
@@ -129,14 +128,20 @@ def _fitted(runs: Runs) -> Law:
     return fit(runs, resamples=0).law
 
 
-def _answer(
-    C: float, first: Frontier | None, second: Frontier | None, law: Law | None, counting: Counting
-) -> dict[str, Any]:
-    found = {"approach1": first, "approach2": second}
-    sizes = {name: tuple(map(float, each.optimum(C))) for name, each in found.items() if each is not None}
-    if law is not None:
-        sizes["approach3"] = tuple(map(float, counting.optimum(law, C)))
-    return {"C": C} | {name: {"N": N, "D": D} for name, (N, D) in sizes.items()}
+def _answers(
+    at: Sequence[float], first: Frontier | None, second: Frontier | None, law: Law | None, runs: Runs
+) -> list[dict[str, Any]]:
+    """The best N and D of each approach at some budgets."""
+    from scaling.fitting.counting import Counting
+
+    best = {name: each.optimum for name, each in (("approach1", first), ("approach2", second)) if each is not None}
+    if law is not None and at:
+        best["approach3"] = partial(Counting.of(runs).optimum, law)
+    found = []
+    for C in at:
+        sizes = {name: map(float, optimum(C)) for name, optimum in best.items()}
+        found.append({"C": C} | {name: {"N": N, "D": D} for name, (N, D) in sizes.items()})
+    return found
 
 
 def _print_laws(

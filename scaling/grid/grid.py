@@ -97,6 +97,10 @@ class Grid:
         curves = (Cells(curve.shapes, "budgets", (curve.budget,), curve.seeds) for curve in self.curves)
         return (*curves, *self.cells)
 
+    def fixes(self, key: str) -> bool:
+        """Whether the recipe, or that of some of the cells, says this field."""
+        return any(key in each.recipe for each in (self, *self.cells))
+
     @property
     def first_rule(self) -> Rule:
         """The rule itself, where `rule` is a name."""

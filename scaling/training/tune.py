@@ -99,15 +99,19 @@ def best_batches(found: Sequence[Valley]) -> tuple[Valley, ...]:
     return tuple(best.values())
 
 
+def _tried(best: Valley, found: Sequence[Valley]) -> list[Valley]:
+    """The valleys of a cell at all its batches, the least first."""
+    return sorted((each for each in found if each.cell.id == best.cell.id), key=lambda each: each.batch_tokens)
+
+
 def _tells_batch(best: Valley, found: Sequence[Valley]) -> bool:
     """Whether a cell was trained at several batches and the best of them is not held at one window."""
-    tried = [each.batch_tokens for each in found if each.cell.id == best.cell.id]
-    return len(tried) > 1 and best.batch_tokens > best.cell.shape.context
+    return len(_tried(best, found)) > 1 and best.batch_tokens > best.cell.shape.context
 
 
 def _best_batch(best: Valley, found: Sequence[Valley]) -> float:
     """The floor in the batch of a cell, by a parabola as for rates; the best one tried where that is at an end."""
-    tried = sorted((each for each in found if each.cell.id == best.cell.id), key=lambda each: each.batch_tokens)
+    tried = _tried(best, found)
     i = tried.index(best)
     if not 0 < i < len(tried) - 1:
         return best.batch_tokens
@@ -219,14 +223,7 @@ class Tuned:
 
     def recipe(self, cell: RunSpec) -> Recipe:
         """What the tuned grid trains a cell with."""
-        return self.rule(
-            cell.shape, cell.tokens, cell.recipe.batch_tokens if _fixed(self.grid, "batch_tokens") else None
-        )
-
-    @property
-    def _batches_searched(self) -> bool:
-        """Whether any cell was trained at several batches."""
-        return len(best_batches(self.valleys)) < len(self.valleys)
+        return self.rule(cell.shape, cell.tokens, cell.recipe.batch_tokens if self.grid.fixes("batch_tokens") else None)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -236,9 +233,8 @@ class Tuned:
         outside = [each for each in best if not each.inside]
         if outside:
             said.append(f"the best rate is the last of its ladder, and left out of the rule: {_named(outside)}.")
-        window = (
-            [each for each in best if each.batch_tokens == each.cell.shape.context] if self._batches_searched else []
-        )
+        searched = len(best) < len(self.valleys)
+        window = [each for each in best if each.batch_tokens == each.cell.shape.context] if searched else []
         if window:
             said.append(
                 "the best batch is one window, the least there is, and the batch's powers are not drawn through it: "
@@ -265,7 +261,7 @@ def _named(found: Sequence[Valley]) -> str:
 
 def _is_end(best: Valley, found: Sequence[Valley], end: Callable[[set[int]], int]) -> bool:
     """Whether several batches were tried at a cell, and its best one is the least or largest of them."""
-    tried = {each.batch_tokens for each in found if each.cell.id == best.cell.id}
+    tried = {each.batch_tokens for each in _tried(best, found)}
     return len(tried) > 1 and best.batch_tokens == end(tried)
 
 
@@ -327,19 +323,14 @@ def tune(
     return Tuned(grid, found, fitted_rule(found, grid.first_rule))
 
 
-def _fixed(grid: Grid, key: str) -> bool:
-    """Whether a grid's recipe, or that of some of its cells, says this field."""
-    return any(key in recipe for recipe in (grid.recipe, *(cells.recipe for cells in grid.cells)))
-
-
 def _require_free(grid: Grid, batches: Sequence[float]) -> None:
     """Refuse a grid that fixes what is searched for."""
-    if _fixed(grid, "learning_rate") or "learning_rate" in grid.axes:
+    if grid.fixes("learning_rate") or "learning_rate" in grid.axes:
         raise ValueError(
             "the grid fixes learning_rate, which is what is to be found. Take it out of its recipe and axes."
         )
     if list(batches) != [1.0] and (
-        _fixed(grid, "batch_tokens") or not isinstance(grid.axes.get("batch_tokens", {}), Mapping)
+        grid.fixes("batch_tokens") or not isinstance(grid.axes.get("batch_tokens", {}), Mapping)
     ):
         raise ValueError(
             f"the grid fixes batch_tokens, and --batches {','.join(f'{each:g}' for each in batches)} asks for others. Leave out "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,14 +12,13 @@ import numpy as np
 
 from scaling.fitting import laws, objective
 from scaling.fitting.diagnose import Warned
+from scaling.fitting.file import SCHEMA, opened
 from scaling.fitting.laws import Law
 from scaling.fitting.objective import Objective
 from scaling.fitting.solve import Certificate
 from scaling.fitting.uncertainty import Noise
-from scaling.runs import refuse_record, to_json, write_whole
+from scaling.runs import to_json, write_whole
 
-#: Version of the fit file's layout.
-SCHEMA = 1
 #: What `Fit.beside` says of an answer that is from no narrower window.
 ALL_RUNS = "all runs"
 #: Fields of a Fit that its file holds as they are.
@@ -209,15 +207,8 @@ class Fit:
     @classmethod
     def read(cls, path: str | Path) -> Fit:
         """The fit in a file. Raises ValueError naming a file that is damaged or newer than this program."""
-        try:
-            payload = json.loads(Path(path).read_text())
-            refuse_record(path, payload)
-            if payload["schema"] > SCHEMA:
-                raise ValueError(f"{path}: written by a newer version (schema {payload['schema']}). Upgrade isoflop.")
+        with opened(path) as payload:
             return cls.from_json(payload)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            what = f"{type(error).__name__}: {error}"
-            raise ValueError(f"{path}: not a fit that `scaling fit` wrote ({what}).") from None
 
     def write(self, path: str | Path) -> Path:
         """Write the fit to a file, whole or not at all, and return its path."""

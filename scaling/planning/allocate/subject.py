@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,8 @@ import numpy as np
 
 from scaling.currency import Currency
 from scaling.fitting import laws
+from scaling.fitting.file import opened
 from scaling.fitting.laws import Chinchilla, Law
-from scaling.runs import refuse_record
-
-#: Layout of fit files that is understood here.
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -51,19 +47,12 @@ class Subject:
     @classmethod
     def read(cls, path: str | Path, *, vocab: int | None = None, context: int | None = None) -> Subject:
         """The subject in a fit's file, without importing what made it. Raises ValueError naming a file that is no fit."""
-        try:
-            payload = json.loads(Path(path).read_text())
-            refuse_record(path, payload)
-            if payload["schema"] > SCHEMA:
-                raise ValueError(f"{path}: written by a newer version (schema {payload['schema']}). Upgrade isoflop.")
+        with opened(path) as payload:
             packed = payload["draws"]
             draws = None
             if packed is not None:
                 draws = np.frombuffer(base64.b64decode(packed["float64"]), "<f8").reshape(packed["shape"])
             return cls._fitted(payload, draws, vocab, context)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            what = f"{type(error).__name__}: {error}"
-            raise ValueError(f"{path}: not a fit that `scaling fit` wrote ({what}).") from None
 
     @classmethod
     def _fitted(

@@ -66,7 +66,9 @@ def require_no_twins(folder: Path, specs: tuple[RunSpec, ...], strangers: Mappin
         cells[spec.shape, spec.seed].append(spec)
     for id, run in strangers.items():
         was = RunSpec.from_json(run.spec)
-        for now in (each for each in cells[was.shape, was.seed] if math.isclose(each.C, was.C, rel_tol=SAME_C)):
+        there = cells[was.shape, was.seed]
+        now = next((each for each in there if math.isclose(each.C, was.C, rel_tol=SAME_C)), None)
+        if now:
             raise ValueError(
                 f"{folder}: record {id} is of a cell of this grid, trained otherwise: {_difference(was, now)}. The grid, the "
                 "rule or the corpus has changed since. Sweep into another folder, or move the old records away."

@@ -150,9 +150,7 @@ class Plan:
 
     def _shared_batches(self) -> list[str]:
         """What branches of a trunk pay for its one batch, which is the rule's for the longest of them."""
-        if "batch_tokens" in self.grid.axes or any(
-            "batch_tokens" in each.recipe for each in (self.grid, *self.grid.cells)
-        ):
+        if "batch_tokens" in self.grid.axes or self.grid.fixes("batch_tokens"):
             return []
         times = [spec.recipe.batch_tokens / self.grid.first_rule(spec.shape, spec.tokens).batch_tokens
                  for spec in self.specs if spec.trunk]  # fmt: skip

@@ -214,9 +214,8 @@ def _watts(devices: int) -> tuple[float | None, str]:
     if chip is None or chip.watts is None:
         return None, f"no energy counter, and accelerators.csv has no power of {device.device_kind}"
     share = chip.power_share or POWER_SHARE
-    return chip.watts * share * min(
-        devices, jax.local_device_count()
-    ), f"{chip.name}, {share:.0%} of its limit, accelerators.csv"
+    here = min(devices, jax.local_device_count())
+    return chip.watts * share * here, f"{chip.name}, {share:.0%} of its limit, accelerators.csv"
 
 
 @cache

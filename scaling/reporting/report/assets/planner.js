@@ -64,8 +64,7 @@ const Planner = (() => {
   function perToken(currency) {
     if (currency.flops === "6ND") return (u) => ({ log: Math.log(6) + u, slope: 1 });
     const { width, growth, least, bend, vocab, context, embeddings } = currency;
-    const share = embeddings * vocab * width, block = 12 * width * width, power = 1 + 2 * growth;
-    const count = embeddings * vocab;
+    const count = embeddings * vocab, share = count * width, block = 12 * width * width, power = 1 + 2 * growth;
     return (u) => {
       let d = (u - Math.log(block)) / power, slope = power;
       for (let i = 0; i < 12; i++) {
